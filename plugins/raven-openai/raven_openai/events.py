@@ -1,0 +1,60 @@
+"""Finding events in SSE bytes without parsing all of them.
+
+For taps and stages that look at few events of many. Line ends as in the WHATWG HTML standard,
+section 9.2.6: LF, CRLF or CR, also mixed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from raven_proxy.sse import EventReader
+
+__all__ = ["EVENT_END", "data_of", "last_end", "line_at", "line_start", "split"]
+
+# An empty line: two line ends in a row. A CR at the very end may be half of a CRLF.
+EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n|\Z))")
+_LINE = re.compile(rb"[^\r\n]*")
+
+
+def last_end(text: bytes, start: int = 0) -> int:
+    """Find where the last complete event of `text` ends, looking no further back than `start`; 0 if none."""
+    if text[-2:] == b"\n\n":
+        return len(text)
+    end = text.rfind(b"\n\n", start) + 2
+    if end == 1:
+        end = 0
+    if text.find(b"\r", end or start) >= 0:
+        for match in EVENT_END.finditer(text, end or start):
+            end = match.end()
+    return end
+
+
+def split(text: bytes) -> Iterator[bytes]:
+    """Cut `text` into its events, each with the empty line that ends it, and the rest."""
+    start = 0
+    for match in EVENT_END.finditer(text):
+        yield text[start : match.end()]
+        start = match.end()
+    if start < len(text):
+        yield text[start:]
+
+
+def line_start(text: bytes, position: int) -> int:
+    """Find where the line around `position` begins."""
+    return max(text.rfind(b"\n", 0, position), text.rfind(b"\r", 0, position)) + 1
+
+
+def line_at(text: bytes, position: int) -> bytes:
+    """Give the value of the `data:` line around `position`; b"" if it lies on another line."""
+    line = _LINE.match(text, line_start(text, position))
+    value = line[0] if line is not None else b""
+    return value[5:] if value.startswith(b"data:") else b""
+
+
+def data_of(event: bytes) -> bytes:
+    """Join the `data:` lines of one event; its last line end may be missing."""
+    reader = EventReader()
+    found = reader.feed(event + b"\n\n") + reader.close()
+    return next((e.data for e in found if e.data is not None), b"")

@@ -1,0 +1,196 @@
+"""Making the client's error of a vendor's error reply, with nothing secret in it.
+
+Statuses stay (contract 2.3), except that a vendor's 401 or 403 is a 502: the key it refused was the
+gateway's, not the caller's. What the vendor said is kept under `metadata`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+
+from raven_proxy.errors import UpstreamRefused, default_code, default_type
+from raven_proxy.exchange import ReplyHead
+
+__all__ = ["VendorError", "describe", "read_error", "refuse", "scrub"]
+
+_MOST = 2048  # characters of a vendor's message
+_RETRYABLE = frozenset({401, 402, 403, 408, 409, 425, 429})
+_REQUEST_IDS = (
+    "x-request-id",
+    "request-id",
+    "x-inference-request-id",
+    "mistral-correlation-id",
+    "x-ds-trace-id",
+    "apim-request-id",
+    "x-amzn-requestid",
+    "cf-ray",
+)
+# Every repetition that may fail late is bounded, so the cost stays linear.
+_SECRETS = re.compile(
+    r"""(?ix)
+    \b(?:bearer|basic)\s+[^\s"'<>,;]{6,}                          # a header's value
+  | \b(?:sk|pk|rk|gsk|xai|pplx|nvapi|csk|fpk|tgp|sess|glpat)[-_][a-z0-9_*-]{6,}
+  | \b(?:hf|fw|r8|ghp|gho|ghs|github_pat)_[a-z0-9_]{12,}
+  | \b(?:AIza|AKIA|ASIA)[a-z0-9_-]{12,}
+  | \b(?:api[-_]?key|x-api-key|key|token|access[-_]token|secret|password|signature|sig)=[^\s&"'<>]+
+  | \beyJ[a-z0-9_-]{8,1024}\.[a-z0-9_.-]+                        # a JSON web token
+  | [\w.<-]{0,64}\*{3,}[\w.>*-]*                                # a key that the vendor masked itself
+  | \b(?:org|proj|user)[-_](?=[a-z]{0,32}\d)[a-z0-9]{8,}         # the account behind the key
+    """
+)
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_CODE = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+_INVISIBLE = re.compile(r"(?is)<(script|style|head)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>")
+
+
+class VendorError(msgspec.Struct):
+    """What a vendor said of an error, as far as it could be found. Nothing is scrubbed yet."""
+
+    message: str = ""
+    type: str | None = None
+    code: str | None = None
+    param: str | None = None
+
+
+def refuse(upstream: str, head: ReplyHead, body: bytes, secret: str = "") -> UpstreamRefused:
+    """Render an error reply (status ≥ 400). `secret` is the credential that was sent.
+
+    Works on any bytes: HTML, text, nothing at all.
+    """
+    status = head.status
+    theirs = read_error(body)
+    message = _clean(theirs.message, secret)
+    said = message or _clean(_plain(body), secret)
+    message = message or f"The provider answered with status {status}."
+    is_ours = status in {401, 403}
+    ours = 502 if is_ours else status
+    code = "upstream_error" if is_ours or status == 500 else default_code(status)
+    param = None
+    if not is_ours and status < 500:
+        code = _code(theirs.code, status, secret) or code
+        param = _clean(theirs.param or "", secret)[:256] or None
+    return UpstreamRefused(
+        f"The provider did not accept the gateway's request: {message}" if is_ours else message,
+        status=ours,
+        type=default_type(ours),
+        code=code,
+        param=param,
+        metadata=_metadata(upstream, head, theirs, said, secret),
+        headers=_headers(head),
+        retryable=status in _RETRYABLE or status >= 500,
+    )
+
+
+def read_error(body: bytes) -> VendorError:
+    """Find a vendor's words in a JSON error body, whichever of the known shapes it has.
+
+    Gives an empty message for anything else. Never raises.
+    """
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return VendorError()
+    return describe(document)
+
+
+def describe(document: Any) -> VendorError:
+    """Find a vendor's words in a decoded error, as `read_error` does."""
+    if isinstance(document, list):  # Gemini
+        document = document[0] if document else None
+    if not isinstance(document, dict):
+        return VendorError(document if isinstance(document, str) else "")
+    inner = document.get("error")
+    if isinstance(inner, str):  # xAI, Ollama
+        return VendorError(inner, _text(document.get("type")), _text(document.get("code")))
+    source = inner if isinstance(inner, dict) else document  # flat: Mistral, vLLM, FastAPI
+    message, param = _message(source)
+    return VendorError(
+        message,
+        _text(source.get("type")),
+        _text(source.get("code")),
+        _text(source.get("param")) or param,
+    )
+
+
+def scrub(text: str, secret: str = "") -> str:
+    """Take out the credential, anything that looks like one, and control characters."""
+    if len(secret) >= 4:
+        text = text.replace(secret, "[redacted]")
+    return _CONTROL.sub(" ", _SECRETS.sub("[redacted]", text))
+
+
+def _clean(text: str, secret: str) -> str:
+    # Scrub first: a secret cut in two is not recognised.
+    clean = scrub(text[: 8 * _MOST], secret).strip()
+    return clean if len(clean) <= _MOST else clean[: _MOST - 1] + "…"
+
+
+def _message(source: dict[str, Any]) -> tuple[str, str | None]:
+    """Give the message, and the field that a FastAPI validation error names."""
+    for name in ("message", "detail", "details", "msg", "error_msg", "title"):
+        found = source.get(name)
+        if isinstance(found, str) and found:
+            return found, None
+        if isinstance(found, dict):
+            return _message(found)
+        if isinstance(found, list) and found and isinstance(found[0], dict) and "msg" in found[0]:
+            place = found[0].get("loc")
+            names = [str(part) for part in place if part != "body"] if isinstance(place, list) else []
+            param = ".".join(names) or None
+            return f"{param}: {found[0]['msg']}" if param else str(found[0]["msg"]), param
+    return "", None
+
+
+def _plain(body: bytes) -> str:
+    text = body[: 4 * _MOST].decode("utf-8", "replace")
+    if text.lstrip().startswith("<"):
+        text = _INVISIBLE.sub(" ", text)
+    return " ".join(text.split())
+
+
+def _text(value: Any) -> str | None:
+    if type(value) is str:
+        return value or None
+    return str(value) if type(value) is int and abs(value) < 10**9 else None
+
+
+def _code(code: str | None, status: int, secret: str) -> str | None:
+    # Many vendors repeat the status as their code; the gateway's own word says more.
+    if code is None or code == str(status) or not _CODE.fullmatch(code) or scrub(code, secret) != code:
+        return None
+    return code
+
+
+def _metadata(upstream: str, head: ReplyHead, theirs: VendorError, said: str, secret: str) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"provider": upstream, "status": head.status}
+    for name in _REQUEST_IDS:
+        value = head.headers.get(name, "")
+        if _REQUEST_ID.fullmatch(value):
+            metadata["request_id"] = scrub(value, secret)
+            break
+    for name, text in (("message", said), ("type", theirs.type), ("code", theirs.code)):
+        if text:
+            metadata[name] = text if name == "message" else _clean(text, secret)[:256]
+    return metadata
+
+
+def _headers(head: ReplyHead) -> dict[str, str]:
+    wait = head.headers.get("retry-after", "").strip()
+    try:
+        seconds = float(wait)
+    except ValueError:
+        try:
+            parsedate_to_datetime(wait)
+        except ValueError:
+            wait = ""
+    else:
+        wait = str(max(1, math.ceil(seconds))) if 0 <= seconds < 10**9 else ""
+    if head.status == 429:
+        return {"Retry-After": wait or "1"}
+    return {"Retry-After": wait} if wait else {}

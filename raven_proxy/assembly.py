@@ -1,0 +1,99 @@
+"""Build a `Pipeline` from a config: plugins, faces, providers, upstreams, aliases.
+
+The order is that of the errors a person would want to see first. Nothing is bound and no plugin
+is started here: `raven-proxy check` stops after it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import plugins as loader
+from .catalogue import Catalogue
+from .config import Config, UpstreamConfig
+from .errors import ConfigError
+from .faces import Face
+from .pipeline import Pipeline
+from .providers import Provider
+from .routes import RESERVED, Routes
+from .upstream import Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["assemble"]
+
+
+class _Registry:
+    """Collects what plugins register; a duplicate is an error at the line that caused it."""
+
+    def __init__(self) -> None:
+        self.faces: dict[tuple[str, str], Face] = {}
+        self.providers: dict[str, Provider] = {}
+        self.implicit: list[str] = []
+
+    def add_face(self, face: Face) -> None:
+        if not isinstance(face, Face):
+            raise TypeError(f"expected a Face, got {type(face).__name__}")
+        for method in face.methods:
+            if (method, face.path) in self.faces:
+                raise ConfigError(
+                    f"{method} {face.path} is already served by {self.faces[method, face.path].name!r}"
+                )
+            self.faces[method, face.path] = face
+
+    def add_route(self, face: Face) -> None:
+        if face.serve is None or not inspect.iscoroutinefunction(face.serve):
+            raise ConfigError(f"the route {face.path} needs an async serve function")
+        self.add_face(face)
+
+    def add_provider(
+        self, provider: Provider, presets: Iterable[str] = (), *, implicit: bool = False
+    ) -> None:
+        for name in (provider.name, *presets):
+            if name in self.providers:
+                raise ConfigError(f"the provider {name!r} is already registered")
+            self.providers[name] = provider
+        if implicit:  # an upstream of its own name exists without any config
+            self.implicit.append(provider.name)
+
+
+def assemble(config: Config, core: Iterable[Face], drop_in_dir: Path | None = None) -> Pipeline:
+    """Build the pipeline of a config. Raises ConfigError with what is wrong in one line."""
+    plugins = loader.load(config, drop_in_dir)
+    manager = loader.register(plugins)
+    registry = _Registry()
+    for face in core:
+        registry.add_face(face)
+    loader.call_register(manager, "register_providers", registry.add_provider)
+    loader.call_register(manager, "register_faces", registry.add_face)
+    loader.call_register(manager, "register_routes", registry.add_route)
+    upstreams = _build_upstreams(config, registry)
+    hooks, stages = loader.resolve_hooks(manager, plugins)
+    faces = {id(face): face for face in registry.faces.values()}.values()
+    routes = Routes(faces)
+    return Pipeline(config, plugins, hooks, stages, routes, Catalogue(upstreams, config.models), upstreams)
+
+
+def _build_upstreams(config: Config, registry: _Registry) -> dict[str, Upstream]:
+    upstreams: dict[str, Upstream] = {}
+    named = {upstream.name for upstream in config.upstreams}
+    implicit = [UpstreamConfig(name=name, provider=name) for name in registry.implicit if name not in named]
+    for table in (*config.upstreams, *implicit):
+        if table.name in RESERVED:
+            raise ConfigError(f"[[upstreams]] {table.name}: this name is a path under /v1; choose another")
+        provider = registry.providers.get(table.provider)
+        if provider is None:
+            known = ", ".join(sorted(registry.providers)) or "none; no provider plugin is on"
+            raise ConfigError(
+                f"[[upstreams]] {table.name}: provider {table.provider!r} is unknown; known: {known}"
+            )
+        upstreams[table.name] = Upstream(
+            table,
+            provider,
+            allow_private=table.allow_private or config.allow_private_upstreams,
+            implicit=table in implicit,
+        )
+    return upstreams

@@ -1,0 +1,169 @@
+"""From a judged request to the head of a provider's reply: candidates, credentials, attempts.
+
+Falls back to the next candidate only before the first byte of a reply, and counts every request
+that went out as an attempt.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from .collector import Collector
+from .connection import StaleConnection, UpstreamConnection
+from .errors import (
+    Forbidden,
+    GatewayError,
+    InvalidRequest,
+    NoActiveKey,
+    NotFound,
+    UpstreamError,
+)
+from .exchange import Attempt, Candidate, Credential, Exchange, Outgoing, Principal, ReplyHead
+from .faces import Call, Face
+from .headers import read_reply
+from .pipeline import call_all, call_first
+from .splice import scan
+
+__all__ = ["find_raw_face", "forward", "resolve"]
+
+_MAX_ERROR_BYTES = 256 * 1024
+
+
+def find_raw_face(exchange: Exchange, principal: Principal) -> Face:
+    """Find what a `/v1/{provider}/{endpoint}` request speaks, and whom it addresses.
+
+    A known endpoint is judged like its face, scope included; an unknown one passes untouched.
+    """
+    name = exchange.params["provider"]
+    candidates = exchange.pipeline.catalogue.raw_upstreams(name)
+    if not candidates:
+        raise NotFound(f"There is no provider or upstream named {name!r}.")
+    exchange.candidates = candidates
+    provider = candidates[0].upstream.provider
+    face = provider.find_face(exchange.request.method, exchange.params["endpoint"])
+    if face is None:
+        return msgspec.structs.replace(exchange.face, read_call=_read_opaque, json_body=False)
+    if face.scope is not None and face.scope not in principal.scopes:
+        raise Forbidden(f"This key lacks the scope {face.scope}.", code="missing_scope")
+    return face
+
+
+def resolve(exchange: Exchange) -> None:
+    """Fill `exchange.candidates` from the model's name. Raises InvalidRequest for an unknown one."""
+    model = exchange.call.model
+    if exchange.face.serve is not None:
+        return
+    if exchange.face.raw:
+        exchange.candidates = tuple(Candidate(c.upstream, model) for c in exchange.candidates)
+    elif model is not None:
+        exchange.candidates = exchange.pipeline.catalogue.resolve(model)
+    else:
+        raise InvalidRequest("Name a model.", param="model")
+
+
+async def forward(exchange: Exchange) -> UpstreamConnection:
+    """Try the candidates in order; return the connection whose reply has begun, with `exchange.head`.
+
+    Raises the last candidate's error when none begins to reply.
+    """
+    chosen = await call_first(exchange.pipeline.choose_upstreams, exchange)
+    candidates = exchange.candidates if chosen is None else tuple(chosen)
+    if not candidates:
+        raise NoActiveKey("No provider is available for this request.")
+    for candidate in candidates[:-1]:
+        try:
+            return await _attempt(exchange, candidate)
+        except UpstreamError as error:
+            if not error.retryable:
+                raise
+    return await _attempt(exchange, candidates[-1])
+
+
+async def _attempt(exchange: Exchange, candidate: Candidate) -> UpstreamConnection:
+    exchange.candidate = candidate
+    pipeline = exchange.pipeline
+    provider = candidate.upstream.provider
+    credential: Credential | None = await call_first(pipeline.provide_credential, exchange)
+    exchange.credential = credential or candidate.upstream.credential
+    if exchange.credential is None and provider.needs_key(candidate.upstream.preset):
+        raise NoActiveKey(
+            f"The upstream {candidate.upstream.name} has no key; set one or send X-Provider-Key."
+        )
+    connection, head = await _send(exchange, candidate, provider.build_request(exchange))
+    if head.status < 400:
+        return connection
+    body = await _read_error(exchange, connection, head)
+    revised = provider.revise_request(exchange, head, body)
+    if revised is not None:
+        connection, head = await _send(exchange, candidate, revised)
+        if head.status < 400:
+            return connection
+        body = await _read_error(exchange, connection, head)
+    raise provider.read_refusal(exchange, head, body)
+
+
+async def _send(
+    exchange: Exchange, candidate: Candidate, outgoing: Outgoing
+) -> tuple[UpstreamConnection, ReplyHead]:
+    """Send one request; once more on a fresh connection if a kept-alive one turned out closed."""
+    exchange.outgoing = outgoing
+    await call_all(exchange.pipeline.before_send, exchange)
+    try:
+        return await _send_once(exchange, candidate, outgoing, fresh=False)
+    except StaleConnection:
+        # Closed without a byte while it lay idle: the provider did not take the request
+        # (RFC 9112 section 9.3.1). It still counts as an attempt.
+        return await _send_once(exchange, candidate, outgoing, fresh=True)
+
+
+async def _send_once(
+    exchange: Exchange, candidate: Candidate, outgoing: Outgoing, *, fresh: bool
+) -> tuple[UpstreamConnection, ReplyHead]:
+    upstream = candidate.upstream
+    config = exchange.pipeline.config
+    attempt = Attempt(upstream.name, upstream.preset, candidate.model)
+    exchange.attempts.append(attempt)
+    try:
+        head = upstream.write_request(outgoing)
+        connection = await upstream.acquire(config.connect_timeout_s, fresh=fresh)
+        attempt.reused_connection = connection.reused
+        message = await connection.send(
+            head,
+            outgoing.body,
+            expects_body=outgoing.method != "HEAD",
+            timeout_s=config.first_byte_timeout_s,
+        )
+        attempt.status = message.code
+        try:
+            exchange.head = reply_head = ReplyHead(message.code, read_reply(message.raw_headers))
+            if 300 <= message.code < 400 and message.code != 304:
+                raise UpstreamError("The provider answered with a redirect, which is not followed.")
+        except UpstreamError:
+            connection.abort()
+            raise
+    except GatewayError as error:
+        attempt.error = error.code
+        raise
+    return connection, reply_head
+
+
+async def _read_error(exchange: Exchange, connection: UpstreamConnection, head: ReplyHead) -> bytes:
+    config = exchange.pipeline.config
+    collector = Collector(connection, _MAX_ERROR_BYTES, config.idle_timeout_s, config.idle_timeout_s)
+    try:
+        body = await collector.wait()
+    except UpstreamError:
+        connection.abort()
+        return b""  # its status says enough
+    exchange.attempts[-1].error = str(head.status)
+    return body
+
+
+def _read_opaque(body: bytes) -> Call:
+    """Judge what can be judged of a body that no face describes: a JSON object's model, if any."""
+    if not body.lstrip()[:1] == b"{":
+        return Call()
+    members = scan(body)
+    span = members.get("model")
+    model = msgspec.json.decode(body[slice(*span)]) if span else None
+    return Call(model=model if isinstance(model, str) else None, members=members)

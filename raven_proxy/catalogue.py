@@ -1,0 +1,134 @@
+"""What a model's name stands for: an alias, `upstream/model`, `provider/model`, or a bare id.
+
+Resolution reads config alone and never the network. Which of several candidates is used, and in
+what order, is for `choose_upstreams`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+
+from .config import ModelAlias
+from .errors import ConfigError, InvalidRequest
+from .exchange import Candidate, Principal
+from .providers import ModelInfo
+from .upstream import Upstream
+
+__all__ = ["Catalogue", "may_call"]
+
+_CACHE_SIZE = 4096
+
+
+class Catalogue:
+    """An immutable table of names, built at start and reload."""
+
+    def __init__(self, upstreams: Mapping[str, Upstream], aliases: Iterable[ModelAlias]) -> None:
+        self._upstreams = upstreams
+        self._aliases: dict[str, tuple[Candidate, ...]] = {}
+        self._resolved: dict[str, tuple[Candidate, ...]] = {}
+        for alias in aliases:
+            self._aliases[alias.name] = tuple(
+                candidate for target in alias.all_targets() for candidate in self._target(alias.name, target)
+            )
+
+    def resolve(self, name: str) -> tuple[Candidate, ...]:
+        """List the places that serve `name`, in config order.
+
+        Raises InvalidRequest (400, `model_not_found`, param "model") for an unknown name.
+        """
+        found = self._resolved.get(name)
+        if found is None:
+            found = self._find(name)
+            if not found:
+                raise InvalidRequest(
+                    f"The model {name!r} is unknown here; GET /v1/models lists the ones you may call.",
+                    code="model_not_found",
+                    param="model",
+                )
+            if len(self._resolved) < _CACHE_SIZE:  # names come from clients: bounded
+                self._resolved[name] = found
+        return found
+
+    def raw_upstreams(self, name: str) -> tuple[Candidate, ...]:
+        """List the upstreams that `/v1/{name}/…` addresses: that upstream, or that provider's."""
+        if name in self._upstreams:
+            return (Candidate(self._upstreams[name], None),)
+        return tuple(Candidate(u, None) for u in self._upstreams.values() if u.preset == name)
+
+    def list_models(self, principal: Principal) -> list[ModelInfo]:
+        """List what this key may call, by name: aliases, then what upstreams are known to offer."""
+        seen: dict[str, ModelInfo] = {}
+        for alias, candidates in self._aliases.items():
+            if may_call(principal, alias, candidates):
+                seen[alias] = ModelInfo(id=alias, owned_by=candidates[0].upstream.preset)
+        for upstream in self._upstreams.values():
+            known = [*upstream.provider.known_models(upstream.preset)]
+            known += [
+                ModelInfo(id=m, owned_by=upstream.preset) for m in upstream.models if not _is_pattern(m)
+            ]
+            for model in known:
+                if model.id not in seen and may_call(principal, model.id, (Candidate(upstream, model.id),)):
+                    seen[model.id] = model
+        return list(seen.values())
+
+    def _find(self, name: str) -> tuple[Candidate, ...]:
+        if name in self._aliases:
+            return self._aliases[name]
+        prefix, slash, rest = name.partition("/")
+        if slash and rest:
+            if prefix in self._upstreams:
+                return (Candidate(self._upstreams[prefix], rest),)
+            same = [u for u in self._upstreams.values() if u.preset == prefix]
+            if same:
+                return tuple(Candidate(u, rest) for u in same)
+        return self._find_bare(name)
+
+    def _find_bare(self, name: str) -> tuple[Candidate, ...]:
+        offering = [u for u in self._upstreams.values() if u.offers(name) or _knows(u, name)]
+        if not offering:
+            # An upstream without `models` takes what no other claims.
+            unlisted = [u for u in self._upstreams.values() if not u.models and not u.implicit]
+            offering = [u for u in unlisted if u.preset == unlisted[0].preset]
+        return tuple(Candidate(u, name) for u in offering)
+
+    def _target(self, alias: str, target: str) -> tuple[Candidate, ...]:
+        prefix, _, model = target.partition("/")
+        if prefix in self._upstreams and model:
+            return (Candidate(self._upstreams[prefix], model),)
+        same = tuple(Candidate(u, model) for u in self._upstreams.values() if u.preset == prefix and model)
+        if not same:
+            raise ConfigError(
+                f"[[models]] {alias}: target {target!r} is not upstream/model; "
+                f"upstreams: {', '.join(self._upstreams) or 'none'}"
+            )
+        return same
+
+
+def may_call(principal: Principal, name: str | None, candidates: Iterable[Candidate]) -> bool:
+    """Say whether a key's `allowed_models` admit a name, or the place it resolves to.
+
+    A pattern matches the name as the client wrote it, `upstream/model`, or the bare model. Every
+    candidate must be admitted: a fallback cannot lead where the key may not go.
+    """
+    patterns = principal.allowed_models
+    if patterns is None:
+        return True
+    if name is not None and _matches(name, patterns):
+        return True
+    places = [
+        (f"{c.upstream.name}/{c.model}", f"{c.upstream.preset}/{c.model}", c.model or "") for c in candidates
+    ]
+    return bool(places) and all(any(_matches(text, patterns) for text in place) for place in places)
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _is_pattern(name: str) -> bool:
+    return any(letter in name for letter in "*?[")
+
+
+def _knows(upstream: Upstream, name: str) -> bool:
+    return any(model.id == name for model in upstream.provider.known_models(upstream.preset))

@@ -1,0 +1,104 @@
+"""What a reply's bytes pass through: decoder → usage tap (a copy) → translator and plugin stages.
+
+Synchronous and decided once, at the reply's headers. Bytes that a failing stage did not pass never
+go out; a failing tap is dropped and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import structlog
+
+from .errors import GatewayError, PluginFailed
+from .exchange import Exchange
+from .providers import Tally, UsageTap
+
+if TYPE_CHECKING:
+    from .encoding import Inflater
+
+__all__ = ["Chain", "NamedStage"]
+
+_log = structlog.get_logger("raven_proxy.chain")
+
+
+class NamedStage:
+    """A stage with the plugin that opened it, for the log when it fails."""
+
+    __slots__ = ("close", "feed", "plugin")
+
+    def __init__(self, plugin: str, feed: Callable[[bytes], bytes], close: Callable[[], bytes]) -> None:
+        self.plugin = plugin
+        self.feed = feed
+        self.close = close
+
+
+class Chain:
+    """Decoder, tap and stages of one reply."""
+
+    __slots__ = ("_decoder", "_exchange", "_stages", "_tap")
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        decoder: Inflater | None,
+        tap: UsageTap | None,
+        stages: tuple[NamedStage, ...],
+    ) -> None:
+        self._exchange = exchange
+        self._decoder = decoder
+        self._tap = tap
+        self._stages = stages
+
+    def feed(self, data: bytes) -> bytes:
+        """Pass the provider's bytes through. Raises GatewayError; a stage fails closed."""
+        if self._decoder is not None:
+            data = self._decoder.feed(data)
+        self._exchange.produced_bytes += len(data)
+        if self._tap is not None:
+            try:
+                self._tap.feed(data)
+            except Exception as error:
+                self._drop_tap(error)
+        for stage in self._stages:
+            if not data:
+                break
+            data = self._run(stage, data)
+        return data
+
+    def close(self) -> bytes:
+        """The reply is complete: collect what stages held back, in order."""
+        if self._decoder is not None:
+            self._decoder.close()
+        carry = b""
+        for stage in self._stages:
+            carry = (self._run(stage, carry) if carry else b"") + self._run(stage, None)
+        return carry
+
+    def settle(self) -> Tally:
+        """Ask the tap what it saw and note it in the exchange; safe to call once, at any moment."""
+        tap, self._tap = self._tap, None
+        tally = Tally()
+        if tap is not None:
+            try:
+                tally = tap.close()
+            except Exception as error:
+                self._drop_tap(error)
+        exchange = self._exchange
+        exchange.usage = tally.usage or exchange.usage
+        exchange.finish_reason = tally.finish_reason or exchange.finish_reason
+        return tally
+
+    def _run(self, stage: NamedStage, data: bytes | None) -> bytes:
+        try:
+            return stage.close() if data is None else stage.feed(data)
+        except GatewayError:
+            raise
+        except Exception as error:
+            _log.error("stage failed", plugin=stage.plugin, request_id=self._exchange.id, exc_info=error)
+            raise PluginFailed(stage.plugin, "open_stage") from error
+
+    def _drop_tap(self, error: Exception) -> None:
+        self._tap = None
+        _log.error("usage tap failed", request_id=self._exchange.id, exc_info=error)

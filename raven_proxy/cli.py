@@ -1,0 +1,166 @@
+"""The `raven-proxy` command.
+
+Each command is thin: it reads options, calls the module that does the work, and prints. Plugins
+add their own (`register_commands`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from . import mock, plugins, process, scaffold
+from .assembly import assemble
+from .config import Config, load
+from .core_faces import core_faces
+from .errors import ConfigError
+
+__all__ = ["main"]
+
+_config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="RAVEN_CONFIG",
+    help="TOML file; without it every default applies. [env: RAVEN_CONFIG]",
+)
+_plugins_dir_option = click.option(
+    "--plugins-dir",
+    type=click.Path(path_type=Path),
+    help="Folder of one-file plugins; each *.py in it is on.",
+)
+
+
+class _Group(click.Group):
+    """Adds the plugins' commands when a command is looked up, not when this module is imported."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_plugin_commands()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return super().get_command(ctx, cmd_name) or _plugin_commands().get(cmd_name)
+
+
+def _plugin_commands() -> dict[str, click.Command]:
+    """Collect the commands of the installed first-party plugins and of a configured set."""
+    found: dict[str, click.Command] = {}
+
+    def add(command: click.Command) -> None:
+        if command.name is None or command.name in found:
+            raise ConfigError(f"the command {command.name!r} is already registered")
+        found[command.name] = command
+
+    path = os.environ.get("RAVEN_CONFIG")
+    config = load(path) if path and Path(path).is_file() else Config()
+    manager = plugins.register(plugins.load(config, None))
+    plugins.call_register(manager, "register_commands", add)
+    return found
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="raven-proxy")
+def main() -> None:
+    """Raven Proxy: a plugin-based reverse proxy for LLM traffic."""
+
+
+@main.command()
+@_config_option
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one.")
+@click.option("--data-dir", help="Folder of the database and the generated secret.")
+@_plugins_dir_option
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes that share the port.")
+@click.option("--fd", type=int, hidden=True, help="Listening socket inherited from the parent.")
+def serve(config_path: Path | None, fd: int | None, **options: Any) -> None:
+    """Start the gateway."""
+    host, port = options.pop("host"), options.pop("port")
+    plugins_dir = options["plugins_dir"]
+    overrides = {**options, "plugins_dir": str(plugins_dir) if plugins_dir else None}
+    config = _checked(lambda: load(config_path, **overrides))
+    if host is not None or port is not None:
+        old_host, old_port = config.address()
+        host, port = host or old_host, old_port if port is None else port
+        overrides["listen"] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    _checked(lambda: process.run(config_path, overrides, fd))
+
+
+@main.command()
+@_config_option
+@_plugins_dir_option
+def check(config_path: Path | None, plugins_dir: Path | None) -> None:
+    """Load config and plugins, bind nothing, and say what is wrong."""
+    config = _checked(lambda: load(config_path, plugins_dir=str(plugins_dir) if plugins_dir else None))
+    pipeline = _checked(lambda: _assemble(config))
+    faces = len(pipeline.faces())
+    click.echo(f"ok: {len(pipeline.plugins)} plugins, {faces} routes, {len(pipeline.upstreams)} upstreams")
+
+
+@main.command("plugins")
+@_config_option
+@_plugins_dir_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_plugins(config_path: Path | None, plugins_dir: Path | None, as_json: bool) -> None:
+    """Show which plugins are on, their versions, and the hooks they implement, in order of call."""
+    config = _checked(lambda: load(config_path, plugins_dir=str(plugins_dir) if plugins_dir else None))
+    loaded = _checked(lambda: plugins.load(config, Path(config.plugins_dir) if config.plugins_dir else None))
+    manager = _checked(lambda: plugins.register(loaded))
+    rows = [
+        {
+            "name": plugin.name,
+            "version": plugin.version,
+            "source": plugin.source,
+            "hooks": sorted(c.name for c in manager.get_hookcallers(plugin.instance) or ()),
+        }
+        for plugin in loaded
+    ]
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(rows)).decode())
+        return
+    width = max((len(plugin.name) for plugin in loaded), default=4)
+    for row in rows:
+        click.echo(f"{row['name']:<{width}}  {row['version']:<8}  {', '.join(row['hooks']) or '-'}")
+
+
+@main.command("new-plugin")
+@click.argument("name")
+@click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path(), help="Where to put it.")
+def new_plugin(name: str, folder: Path) -> None:
+    """Write a plugin package that installs, with one test that passes."""
+    path = _checked(lambda: scaffold.write(name, folder))
+    click.echo(f"{path} is ready:\n\n  pip install -e {path}\n  pytest {path}\n")
+    click.echo(f'Then name it in the config: plugins = [..., "{name}"]')
+
+
+@main.command("mock")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=4010, show_default=True, type=click.IntRange(0, 65535))
+def mock_command(host: str, port: int) -> None:
+    """Run a scripted upstream: an OpenAI-like vendor that misbehaves on demand.
+
+    Models named fx-… misbehave; GET /_seen shows what was received, POST /_script queues replies.
+    """
+    click.echo(f"mock upstream on http://{host}:{port}/v1 (Ctrl-C stops it)")
+    try:
+        asyncio.run(mock.serve(host, port))
+    except KeyboardInterrupt:
+        return
+
+
+def _assemble(config: Config) -> Any:
+    drop_ins = Path(config.plugins_dir) if config.plugins_dir else None
+    return assemble(config, core_faces(None), drop_ins)  # type: ignore[arg-type]  # nothing is served
+
+
+def _checked(work: Any) -> Any:
+    """Run `work`; a ConfigError is one line on standard error and exit status 1."""
+    try:
+        return work()
+    except ConfigError as error:
+        click.echo(f"raven-proxy: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,231 @@
+"""The configuration file: strict Structs, secrets by name, and errors that name the remedy.
+
+Every key has a default; `config/raven.toml` shows them all. Nothing here touches the network or
+imports a plugin: a plugin's own table is kept raw and decoded by `plugins.build`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from .errors import ConfigError
+from .headers import Network
+
+__all__ = ["FIRST_PARTY", "Config", "ModelAlias", "Secret", "UpstreamConfig", "decode_table", "load"]
+
+FIRST_PARTY = (
+    "auth-keys", "accounts", "access", "limits", "meter", "alerts", "guardrails", "cache", "byok",
+    "routing", "openai", "anthropic", "gemini", "bedrock", "cohere", "video", "console", "telemetry", "demo",
+)  # fmt: skip
+"""Entry-point names of this project's own plugins, in their default order of call."""
+
+T = TypeVar("T")
+Seconds = Annotated[float, Meta(gt=0)]
+Size = Annotated[int, Meta(ge=1)]
+
+
+class Secret(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """A secret by name: `{ env = "NAME" }` or `{ file = "path" }`, never its value."""
+
+    env: str | None = None
+    file: str | None = None
+
+    def reveal(self) -> str:
+        """Read the secret. Raises ConfigError if it is missing or empty."""
+        if (self.env is None) == (self.file is None):
+            raise ConfigError('a secret is written { env = "NAME" } or { file = "path" }')
+        if self.env is not None:
+            value = os.environ.get(self.env, "")
+            if not value:
+                raise ConfigError(f"the environment variable {self.env} is not set")
+            return value
+        try:
+            value = Path(self.file or "").read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"the secret file {self.file} cannot be read: {error}") from error
+        if not value:
+            raise ConfigError(f"the secret file {self.file} is empty")
+        return value
+
+
+class UpstreamConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """One `[[upstreams]]` table: an account at a provider.
+
+    `models` are glob patterns of model names that this account serves. `options` are for the
+    provider plugin. `max_connections` answers 503 beyond it rather than queueing.
+    """
+
+    name: str
+    provider: str
+    base_url: str | None = None
+    key: Secret | None = None
+    models: tuple[str, ...] = ()
+    region: str | None = None
+    max_connections: Size | None = None
+    ca_file: str | None = None
+    allow_private: bool = True  # what a config file says of upstreams is trusted
+    options: dict[str, Any] = {}
+
+
+class ModelAlias(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """One `[[models]]` table: a name that stands for `upstream/model`, or several in order."""
+
+    name: str
+    target: str | None = None
+    targets: tuple[str, ...] = ()
+    strategy: Literal["priority"] = "priority"
+
+    def all_targets(self) -> tuple[str, ...]:
+        """List the targets in order of preference."""
+        return ((self.target,) if self.target else ()) + self.targets
+
+
+class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The whole file. Times are in seconds, sizes in bytes."""
+
+    listen: str = "127.0.0.1:4000"
+    data_dir: str = "data"
+    plugins: tuple[str, ...] | None = None  # None: every first-party plugin that is installed
+    plugins_dir: str | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    upstreams: tuple[UpstreamConfig, ...] = ()
+    models: tuple[ModelAlias, ...] = ()
+    plugin: dict[str, dict[str, Any]] = {}
+    catalog: str | None = None
+    workers: Size = 1
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    access_log: bool = True
+    allow_private_upstreams: bool = False
+    max_body_bytes: Size = 32 * 2**20
+    max_event_bytes: Size = 16 * 2**20
+    max_stream_bytes: Size = 2**30
+    max_concurrency: Size = 4096
+    header_timeout_s: Seconds = 15.0
+    body_timeout_s: Seconds = 30.0
+    connect_timeout_s: Seconds = 10.0
+    first_byte_timeout_s: Seconds = 600.0
+    idle_timeout_s: Seconds = 120.0
+    total_timeout_s: Seconds = 3600.0
+    send_timeout_s: Seconds = 60.0
+    keepalive_s: Annotated[float, Meta(ge=0)] = 0.0  # 0 sends no comments: streams stay byte-exact
+    drain_timeout_s: Seconds = 30.0
+
+    def address(self) -> tuple[str, int]:
+        """Split `listen` into host and port. Raises ConfigError."""
+        host, colon, port = self.listen.rpartition(":")
+        if not colon or not port.isdecimal() or int(port) > 65535:
+            raise ConfigError(f'listen = {self.listen!r} is not "host:port"')
+        return host.strip("[]") or "127.0.0.1", int(port)
+
+    def is_loopback(self) -> bool:
+        """Say whether only this machine can reach the gateway."""
+        host = self.address()[0]
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+    def proxies(self) -> tuple[Network, ...]:
+        """Parse `trusted_proxies`. Raises ConfigError."""
+        try:
+            return tuple(ipaddress.ip_network(text) for text in self.trusted_proxies)
+        except ValueError as error:
+            raise ConfigError(f"trusted_proxies: {error}") from None
+
+
+def load(path: str | Path | None, **overrides: Any) -> Config:
+    """Read and check a config file; without a path, every default.
+
+    `overrides` are top-level keys from the command line, applied where they are not None.
+    Raises ConfigError that names the file, the table and the nearest known key.
+    """
+    table: dict[str, Any] = {}
+    if path is not None:
+        try:
+            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
+            ) from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    table |= {name: value for name, value in overrides.items() if value is not None}
+    config = decode_table(table, Config, str(path or "the command line"))
+    try:
+        _check(config)
+    except ConfigError as error:
+        raise ConfigError(f"{path or 'the command line'}: {error}") from error
+    return config
+
+
+def _check(config: Config) -> None:
+    config.address()
+    config.proxies()
+    names = [upstream.name for upstream in config.upstreams]
+    for kind, seen in (("upstreams", names), ("models", [alias.name for alias in config.models])):
+        for name in seen:
+            if not name or seen.count(name) > 1:
+                raise ConfigError(f"[[{kind}]]: the name {name!r} is empty or used twice")
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ConfigError(f"[[upstreams]]: {name!r} may hold only letters, digits, '.', '_' and '-'")
+    for upstream in config.upstreams:
+        if upstream.key is not None:
+            try:
+                upstream.key.reveal()
+            except ConfigError as error:
+                raise ConfigError(f"[[upstreams]] {upstream.name}: key: {error}") from error
+    for alias in config.models:
+        if not alias.all_targets():
+            raise ConfigError(f"[[models]] {alias.name}: set target or targets")
+
+
+def decode_table(table: dict[str, Any], kind: type[T], where: str) -> T:
+    """Decode a TOML table into a Struct, strictly.
+
+    Raises ConfigError: an unknown key comes with the nearest known one.
+    """
+    try:
+        return msgspec.convert(table, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error, kind)}") from None
+
+
+def _explain(error: msgspec.ValidationError, kind: Any) -> str:
+    text = str(error)
+    message, _, path = text.partition(" - at `$")
+    path = path.rstrip("`").lstrip(".")
+    unknown = re.search(r"unknown field `([^`]*)`", message)
+    place = f"[{path}] " if path else ""
+    if unknown is None:
+        return f"{path or 'the file'}: {message[0].lower()}{message[1:]}"
+    known = _fields_at(kind, path)
+    near = difflib.get_close_matches(unknown[1], known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(sorted(known))}"
+    return f"{place}unknown key {unknown[1]!r}{hint}"
+
+
+def _fields_at(kind: Any, path: str) -> list[str]:
+    info: Any = msgspec.inspect.type_info(kind)
+    for name in re.findall(r"[A-Za-z_]\w*", path):
+        if isinstance(info, msgspec.inspect.StructType):
+            info = next((f.type for f in info.fields if f.encode_name == name), info)
+        while not isinstance(info, msgspec.inspect.StructType):
+            if isinstance(info, msgspec.inspect.VarTupleType | msgspec.inspect.ListType):
+                info = info.item_type
+            elif isinstance(info, msgspec.inspect.UnionType):
+                info = next(
+                    (t for t in info.types if isinstance(t, msgspec.inspect.StructType)), info.types[0]
+                )
+            else:
+                return []
+    return [field.encode_name for field in info.fields]

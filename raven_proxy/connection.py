@@ -1,0 +1,245 @@
+"""One connection to a provider: bytes in, a reply's head and body out.
+
+Rests on aiohttp's C response parser and hands the body to a sink inside `data_received`: no
+task is woken and nothing is queued per chunk. Who is called and when to retry is not decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_parser import HttpResponseParser, RawResponseMessage
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+
+from .errors import UpstreamError, UpstreamTimeout, UpstreamTruncated
+
+__all__ = ["Sink", "StaleConnection", "UpstreamConnection"]
+
+_READ_BUFFER = 2**16
+
+
+class Sink(Protocol):
+    """Takes a reply's body as it arrives, synchronously."""
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes."""
+
+    def end(self) -> None:
+        """The body is complete."""
+
+    def fail(self, error: UpstreamError) -> None:
+        """The body broke off; nothing follows."""
+
+
+class StaleConnection(UpstreamError):
+    """A kept-alive connection was closed by the provider before a byte of the reply came."""
+
+
+class UpstreamConnection(BaseProtocol):
+    """One keep-alive connection; at most one exchange at a time.
+
+    `on_idle(connection)` is called when it may be used again, `on_closed(connection)` once at
+    its end, whatever the reason.
+    """
+
+    __slots__ = (
+        "_head",
+        "_may_reuse",
+        "_on_closed",
+        "_on_idle",
+        "_payload",
+        "_pumping",
+        "_sink",
+        "idle_since",
+        "message",
+        "reused",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_idle: Callable[[UpstreamConnection], None],
+        on_closed: Callable[[UpstreamConnection], None],
+    ) -> None:
+        super().__init__(loop, None)
+        self._on_idle = on_idle
+        self._on_closed = on_closed
+        self._head: asyncio.Future[RawResponseMessage] | None = None
+        self._payload: StreamReader | None = None
+        self._sink: Sink | None = None
+        self._pumping = False
+        self._may_reuse = True
+        self.message: RawResponseMessage | None = None
+        self.reused = False
+        self.idle_since = 0.0
+
+    # -- what the gateway calls ------------------------------------------------
+
+    async def send(
+        self, head: bytes, body: bytes, *, expects_body: bool, timeout_s: float
+    ) -> RawResponseMessage:
+        """Send a request and wait for the head of its final reply (1xx are passed over).
+
+        Raises StaleConnection, UpstreamTimeout, UpstreamTruncated or UpstreamError; the connection
+        is closed then, as it is when the waiting task is cancelled.
+        """
+        transport = self.transport
+        if transport is None:
+            raise StaleConnection("The provider closed the connection.")
+        self._parser = HttpResponseParser(
+            self,
+            self._loop,
+            _READ_BUFFER,
+            response_with_body=expects_body,
+            read_until_eof=True,
+            auto_decompress=False,
+        )
+        self.message = None
+        self._payload = None
+        future: asyncio.Future[RawResponseMessage] = self._loop.create_future()
+        self._head = future
+        transport.write(head + body if len(body) < _READ_BUFFER else head)
+        if len(body) >= _READ_BUFFER:
+            transport.write(body)
+        timer = self._loop.call_later(timeout_s, self._time_out)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        finally:
+            timer.cancel()
+            self._head = None
+
+    def attach(self, sink: Sink) -> None:
+        """Deliver the body to `sink`, beginning with what has arrived; may call `end` at once."""
+        self._sink = sink
+        self._pump()
+
+    def abort(self) -> None:
+        """Drop the connection and whatever it was doing, at once; the sink hears nothing more."""
+        self._sink = None
+        self._may_reuse = False
+        if self.transport is not None:
+            self.transport.abort()
+
+    def hold(self) -> None:
+        """Stop reading from the provider: the client does not keep up."""
+        self._pause_transport_reading()
+
+    def resume(self) -> None:
+        """Read again after `hold`."""
+        self._resume_transport_reading()
+
+    # -- what the event loop calls ---------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came and pass it on."""
+        if self._parser is None:
+            if data:  # nobody asked: an answer to something else, or a farewell
+                self.abort()
+            return
+        try:
+            messages, upgraded, _ = self._parser.feed_data(data)
+        except Exception as error:
+            self._break_off(f"The provider's reply is not valid HTTP ({type(error).__name__}).")
+            return
+        if messages or upgraded:
+            self._take(messages, upgraded=upgraded)
+        if self._sink is not None:
+            self._pump()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End what was under way: only a reply delimited by the close may end well."""
+        silent = self.message is None
+        if self._parser is not None and exc is None and not silent:
+            try:
+                self._parser.feed_eof()
+            except Exception:
+                exc = ConnectionError("incomplete")
+        self._parser = None
+        self._may_reuse = False
+        super().connection_lost(exc)
+        if self._head is not None and not self._head.done():
+            kind = StaleConnection if self.reused and silent else UpstreamTruncated
+            self._head.set_exception(kind("The provider closed the connection before it answered."))
+        elif self._sink is not None:
+            if exc is None and self._payload is not None and self._payload.is_eof():
+                self._pump()
+            else:
+                self._fail(UpstreamTruncated("The provider's reply broke off."))
+        elif self._payload is not None and not self._payload.is_eof():
+            # Nobody has attached yet; `attach` will find the exception.
+            self._payload.set_exception(UpstreamTruncated("The provider's reply broke off."))
+        self._on_closed(self)
+
+    # -- inside ----------------------------------------------------------------
+
+    def _take(self, messages: list[tuple[RawResponseMessage, StreamReader]], *, upgraded: bool) -> None:
+        for message, payload in messages:
+            if 100 <= message.code < 200 and message.code != 101:
+                continue
+            if self.message is not None or upgraded or message.code == 101:
+                self._break_off("The provider sent a reply that nobody asked for.")
+                return
+            self.message = message
+            self._payload = EMPTY_PAYLOAD if message.code in (204, 304) else payload
+            if message.should_close:
+                self._may_reuse = False
+            if self._head is not None and not self._head.done():
+                self._head.set_result(message)
+
+    def _pump(self) -> None:
+        payload = self._payload
+        if self._pumping or payload is None:  # reading may resume the parser, which comes back here
+            return
+        self._pumping = True
+        try:
+            while self._sink is not None and (data := payload.read_nowait(-1)):
+                self._sink.feed(data)
+        except UpstreamError as error:
+            self._fail(error)
+        except Exception as error:  # the parser's verdict on the body
+            self._fail(UpstreamTruncated(f"The provider's reply broke off ({type(error).__name__})."))
+        finally:
+            self._pumping = False
+        sink = self._sink
+        if sink is not None and payload.is_eof():
+            self._sink = None
+            self._release()
+            sink.end()
+
+    def _release(self) -> None:
+        self._parser = None
+        self._payload = None
+        transport = self.transport
+        if transport is None:
+            return
+        if self._may_reuse and not transport.is_closing() and not transport.get_write_buffer_size():
+            self.reused = True
+            self._on_idle(self)
+        else:
+            transport.close()
+
+    def _break_off(self, reason: str) -> None:
+        payload = self._payload
+        if payload is not None and payload.is_eof():
+            self._may_reuse = False  # the reply is whole; what followed is not
+            return
+        self._fail(UpstreamError(reason))
+
+    def _fail(self, error: UpstreamError) -> None:
+        sink = self._sink
+        if self._head is not None and not self._head.done():
+            self._head.set_exception(error)
+        elif sink is None and self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(error)
+        self.abort()
+        if sink is not None:
+            sink.fail(error)
+
+    def _time_out(self) -> None:
+        self._fail(UpstreamTimeout("The provider did not answer in time."))

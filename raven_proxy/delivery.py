@@ -1,0 +1,237 @@
+"""From the head of a reply to its last byte: whole or as a stream, through tap and stages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from .chain import Chain, NamedStage
+from .collector import Collector
+from .connection import UpstreamConnection
+from .encoding import open_decoder
+from .errors import GatewayError, PluginFailed, UpstreamError, UpstreamTruncated
+from .exchange import Exchange, Outcome, Reply, ReplyHead
+from .headers import forward_reply
+from .pipeline import call_all
+from .relay import Relay
+from .replies import reply_head, send_whole
+from .server import SENT, SENT_AND_CLOSE, ClientConnection, Sent
+
+if TYPE_CHECKING:
+    from .gateway import Gateway
+
+__all__ = ["deliver_reply", "deliver_upstream"]
+
+
+async def deliver_upstream(
+    gateway: Gateway, exchange: Exchange, client: ClientConnection, connection: UpstreamConnection
+) -> Sent:
+    """Pass a provider's reply to the client.
+
+    JSON is collected first, so that a broken reply is a 502 and not half a document; everything
+    else goes out as it comes.
+    """
+    head = exchange.head
+    assert head is not None
+    exchange.first_byte_at = exchange.started_at + exchange.elapsed_ms() / 1000.0
+    try:
+        chain = _open_chain(exchange, head, from_provider=True)
+    except BaseException:
+        connection.abort()  # nobody will take the body
+        raise
+    kind = head.headers.get("content-type", "")
+    if kind.startswith("application/json") or exchange.request.method == "HEAD" or head.status in (204, 304):
+        return await _deliver_whole(exchange, client, connection, chain)
+    return await _deliver_stream(gateway, exchange, client, connection, chain)
+
+
+async def deliver_reply(exchange: Exchange, client: ClientConnection, reply: Reply) -> Sent:
+    """Pass a reply that no upstream gave to the client, through tap and stages all the same."""
+    exchange.head = ReplyHead(reply.status, {k.lower(): v for k, v in reply.headers.items()})
+    exchange.first_byte_at = exchange.started_at + exchange.elapsed_ms() / 1000.0
+    chain = _open_chain(exchange, exchange.head, from_provider=False)
+    if isinstance(reply.body, bytes):
+        return await _send_collected(exchange, client, chain, reply.body, dict(reply.headers))
+    return await _deliver_iterator(exchange, client, chain, reply, reply.body)
+
+
+def _open_chain(exchange: Exchange, head: ReplyHead, *, from_provider: bool) -> Chain:
+    stages: list[NamedStage] = []
+    tap = None
+    decoder = None
+    candidate = exchange.candidate
+    if candidate is not None:
+        provider = candidate.upstream.provider
+        if from_provider:
+            decoder = open_decoder(head.headers.get("content-encoding"))
+            translator = provider.open_translator(exchange, head)
+            if translator is not None:
+                stages.append(NamedStage(candidate.upstream.preset, translator.feed, translator.close))
+        tap = provider.open_usage_tap(exchange, head)
+    for opener in exchange.pipeline.open_stage:
+        try:
+            stage = opener.function(exchange)
+        except GatewayError:
+            raise
+        except Exception as error:
+            raise PluginFailed(opener.plugin, "open_stage") from error
+        if stage is not None:
+            stages.append(NamedStage(opener.plugin, stage.feed, stage.close))
+    return Chain(exchange, decoder, tap, tuple(stages))
+
+
+async def _deliver_whole(
+    exchange: Exchange, client: ClientConnection, connection: UpstreamConnection, chain: Chain
+) -> Sent:
+    head = exchange.head
+    assert head is not None
+    config = exchange.pipeline.config
+    collector = Collector(connection, config.max_stream_bytes, config.idle_timeout_s, config.total_timeout_s)
+    body = await collector.wait()
+    return await _send_collected(
+        exchange, client, chain, body, forward_reply(head.headers), from_provider=True
+    )
+
+
+async def _send_collected(
+    exchange: Exchange,
+    client: ClientConnection,
+    chain: Chain,
+    body: bytes,
+    headers: dict[str, str],
+    *,
+    from_provider: bool = False,
+) -> Sent:
+    head = exchange.head
+    assert head is not None
+    if from_provider and _is_close_delimited(head):
+        _check_whole(body, head)
+    body = (chain.feed(body) if body else b"") + chain.close()
+    chain.settle()
+    if exchange.pipeline.check_reply:
+        exchange.reply_body = body
+        await call_all(exchange.pipeline.check_reply, exchange)
+        body = exchange.reply_body
+    exchange.outcome = Outcome.COMPLETED
+    return send_whole(exchange, client, head.status, headers, body)
+
+
+def _is_close_delimited(head: ReplyHead) -> bool:
+    return "content-length" not in head.headers and "chunked" not in head.headers.get("transfer-encoding", "")
+
+
+def _check_whole(body: bytes, head: ReplyHead) -> None:
+    """A body that ends where the connection ends may have lost its tail: JSON must parse."""
+    if body and head.headers.get("content-type", "").startswith("application/json"):
+        try:
+            msgspec.json.decode(body, type=msgspec.Raw)
+        except (msgspec.DecodeError, RecursionError):
+            raise UpstreamTruncated("The provider's reply broke off.") from None
+
+
+async def _deliver_stream(
+    gateway: Gateway,
+    exchange: Exchange,
+    client: ClientConnection,
+    connection: UpstreamConnection,
+    chain: Chain,
+) -> Sent:
+    head = exchange.head
+    assert head is not None
+    try:
+        relay = _open_relay(exchange, client, chain, connection, forward_reply(head.headers))
+    except BaseException:
+        connection.abort()
+        raise
+    connection.attach(relay)
+    relay.begin()
+    try:
+        may_live = await relay.done
+    except asyncio.CancelledError:
+        principal = exchange.principal
+        if principal is not None and principal.on_disconnect == "drain" and not gateway.is_draining:
+            exchange.notes["detached"] = True
+            relay.drop_client()
+            gateway.tasks.spawn(_drain(gateway, exchange, relay), "drain")
+        else:
+            relay.leave()
+        raise
+    return SENT if may_live and exchange.request.keep_alive else SENT_AND_CLOSE
+
+
+async def _drain(gateway: Gateway, exchange: Exchange, relay: Relay) -> None:
+    """Read a stream to its end for its usage, after the client left."""
+    try:
+        await relay.done
+    finally:
+        exchange.outcome = Outcome.CANCELLED
+        gateway.finish(exchange)
+
+
+def _open_relay(
+    exchange: Exchange,
+    client: ClientConnection,
+    chain: Chain,
+    source: UpstreamConnection | _Iterating,
+    headers: dict[str, str],
+) -> Relay:
+    head = exchange.head
+    assert head is not None
+    chunked = exchange.request.version >= (1, 1)
+    is_sse = head.headers.get("content-type", "").startswith("text/event-stream")
+    if chunked:
+        headers["Transfer-Encoding"] = "chunked"
+    if is_sse:
+        headers["Cache-Control"] = "no-cache"
+        headers["X-Accel-Buffering"] = "no"  # nginx passes the frames on as they come
+    keep_alive = chunked and exchange.request.keep_alive and not exchange.pipeline.is_draining
+    data = reply_head(exchange, head.status, headers, keep_alive=keep_alive)
+    return Relay(exchange, source, client, chain, data, chunked=chunked, is_sse=is_sse)
+
+
+class _Iterating:
+    """An async iterator as a relay's source."""
+
+    def __init__(self) -> None:
+        self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
+        self.is_stopped = False
+
+    def hold(self) -> None:
+        self.may_go_on.clear()
+
+    def resume(self) -> None:
+        self.may_go_on.set()
+
+    def abort(self) -> None:
+        self.is_stopped = True
+        self.may_go_on.set()
+
+
+async def _deliver_iterator(
+    exchange: Exchange,
+    client: ClientConnection,
+    chain: Chain,
+    reply: Reply,
+    pieces: AsyncIterator[bytes],
+) -> Sent:
+    source = _Iterating()
+    relay = _open_relay(exchange, client, chain, source, dict(reply.headers))
+    try:
+        async for piece in pieces:
+            relay.feed(piece)
+            await source.may_go_on.wait()
+            if source.is_stopped:
+                break
+        relay.end()
+    except asyncio.CancelledError:
+        relay.leave()
+        raise
+    except Exception as error:
+        relay.fail(UpstreamError("The reply broke off."))
+        del error
+    may_live = await relay.done
+    return SENT if may_live and exchange.request.keep_alive else SENT_AND_CLOSE

@@ -1,0 +1,238 @@
+"""One request and everything that became of it.
+
+An `Exchange` is what hooks take. Its fields are listed in the order in which the
+gateway fills them; a hook may rely on everything above its own stage. The gateway
+alone writes them, except where a field's comment invites plugins to.
+"""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from .faces import NO_CALL, UNROUTED, Call, Face
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from aiohttp.web import BaseRequest
+
+    from .errors import GatewayError
+    from .pipeline import Pipeline
+    from .upstream import Upstream
+
+__all__ = [
+    "Attempt",
+    "Candidate",
+    "Credential",
+    "Exchange",
+    "Outcome",
+    "Outgoing",
+    "Principal",
+    "Reply",
+    "ReplyHead",
+    "Usage",
+]
+
+
+class Outcome(StrEnum):
+    """How an exchange ended; exactly one per exchange."""
+
+    COMPLETED = "completed"  # the whole reply went out
+    REFUSED = "refused"  # a gate or the gateway said no; no provider produced anything
+    UPSTREAM_ERROR = "upstream_error"  # the provider failed before the reply's first byte
+    TRUNCATED = "truncated"  # the reply broke off after its first byte
+    CANCELLED = "cancelled"  # the client left
+    FAILED = "failed"  # a plugin or the gateway itself broke
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is calling, as an `authenticate` hook found out.
+
+    `scopes` are the words of contract section 4. `allowed_models` are glob patterns over
+    the name as the client wrote it and over `upstream/model`; None allows every model.
+    """
+
+    key_id: str
+    organization_id: str = "org_default"
+    name: str = ""
+    scopes: frozenset[str] = frozenset()
+    allowed_models: tuple[str, ...] | None = None
+    on_disconnect: str = "cancel"
+    attributes: Mapping[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Usage(msgspec.Struct, kw_only=True):
+    """Tokens and units of one exchange. Cached and reasoning tokens are *parts* of their totals.
+
+    `estimated` marks figures that were counted here because the provider gave none.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    estimated: bool = False
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """One place a request may go: an upstream, and the model's name there (None on raw paths)."""
+
+    upstream: Upstream
+    model: str | None
+
+
+class Credential(msgspec.Struct, frozen=True):
+    """A provider key for one attempt. Its value is masked wherever it is printed."""
+
+    value: str
+    source: str = "config"
+
+    def __repr__(self) -> str:
+        return f"Credential(source={self.source!r})"
+
+
+class Outgoing(msgspec.Struct):
+    """The request as it will be sent upstream; `before_send` hooks edit `headers`.
+
+    `target` is path and query, already encoded. Header names are lower case; names and values
+    with control characters are refused when the request is written.
+    """
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class ReplyHead(msgspec.Struct):
+    """Status line and headers of a provider's reply. Names are lower case, duplicates joined."""
+
+    status: int
+    headers: dict[str, str]
+
+
+class Reply(msgspec.Struct):
+    """A reply that no upstream gave: from an `answer` hook, a route, or an error.
+
+    `body` is the whole reply, or an async iterator of its pieces (each is sent as it comes).
+    """
+
+    status: int = 200
+    headers: dict[str, str] = {}
+    body: bytes | AsyncIterator[bytes] = b""
+
+
+class Attempt(msgspec.Struct):
+    """One try at one candidate, kept for metering and logs. `status` is None if none arrived."""
+
+    upstream: str
+    provider: str
+    model: str | None
+    status: int | None = None
+    error: str | None = None
+    reused_connection: bool = False
+
+
+class Exchange:
+    """One request from accept to finish."""
+
+    __slots__ = (
+        "attempts",
+        "body",
+        "call",
+        "candidate",
+        "candidates",
+        "client_address",
+        "credential",
+        "error",
+        "face",
+        "finish_reason",
+        "first_byte_at",
+        "head",
+        "headers",
+        "id",
+        "notes",
+        "outcome",
+        "outgoing",
+        "params",
+        "pipeline",
+        "principal",
+        "produced_bytes",
+        "reply_body",
+        "request",
+        "response_headers",
+        "started_at",
+        "status",
+        "usage",
+    )
+
+    def __init__(self, request: BaseRequest, pipeline: Pipeline, exchange_id: str) -> None:
+        # On arrival.
+        self.id = exchange_id  # "req_…", ours; the client's own is in headers["x-request-id"]
+        self.request = request
+        self.pipeline = pipeline  # the snapshot this exchange lives and dies with
+        self.started_at = time.perf_counter()  # seconds; only differences mean anything
+        self.face: Face = UNROUTED
+        self.params: dict[str, str] = {}  # what the route's path matched
+        self.headers: dict[str, str] = {}  # lower-case names; duplicates joined or refused
+        self.client_address = ""  # after `trusted_proxies`
+        # After `authenticate`.
+        self.principal: Principal | None = None
+        # After the body was read and judged. Plugins change it with `replace_body`.
+        self.body = b""
+        self.call: Call = NO_CALL
+        self.candidates: tuple[Candidate, ...] = ()  # what the model's name resolves to
+        # Per attempt.
+        self.candidate: Candidate | None = None
+        self.credential: Credential | None = None
+        self.outgoing: Outgoing | None = None
+        self.attempts: list[Attempt] = []
+        # At the reply's headers. Plugins may add to `response_headers` until then.
+        self.head: ReplyHead | None = None
+        self.first_byte_at = 0.0  # same clock as `started_at`; 0.0 while nothing came
+        self.response_headers: dict[str, str] = {}
+        self.reply_body: bytes | None = None  # a whole reply, for `check_reply`; None for streams
+        # At the end.
+        self.status = 0  # the status the client saw; 499 if it left before one
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.produced_bytes = 0  # reply bytes that came from the provider
+        self.outcome: Outcome = Outcome.FAILED
+        self.error: GatewayError | None = None
+        # A plugin's own data, under its own name.
+        self.notes: dict[str, Any] = {}
+
+    @property
+    def model(self) -> str | None:
+        """The model as the client wrote it; None where the request names none."""
+        return self.call.model
+
+    @property
+    def stream(self) -> bool:
+        """Whether the client asked for a stream."""
+        return self.call.stream
+
+    def replace_body(self, body: bytes) -> None:
+        """Put another body in the place of the client's and judge it anew.
+
+        For `check_request` hooks (redaction, defaults). What is judged is what is sent:
+        the face reads the new body and the gateway resolves its model again.
+
+        Raises InvalidRequest if the face cannot read the new body.
+        """
+        self.call = self.face.read_call(body)
+        self.body = body
+
+    def elapsed_ms(self) -> float:
+        """Milliseconds since the request arrived."""
+        return (time.perf_counter() - self.started_at) * 1000.0

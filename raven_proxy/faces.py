@@ -1,0 +1,100 @@
+"""What clients speak: dialects, faces, and the calls read from request bodies.
+
+A *dialect* is a wire format (`openai.chat`, `anthropic.messages`); a *face* binds one to a
+path. Vendor packages define both and register the faces; the core knows only these shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from . import errors
+
+if TYPE_CHECKING:
+    from .exchange import Exchange, Reply
+
+__all__ = ["ENVELOPE", "NO_CALL", "UNROUTED", "Call", "Dialect", "Face", "Stage", "read_nothing"]
+
+
+class Call(msgspec.Struct):
+    """What the gateway itself needs of a request body, whatever the dialect.
+
+    `members` maps each top-level field to its byte span in the body (`splice.scan`), so that a
+    field can be changed without touching another byte; it is empty where the body is not a JSON
+    object. Dialects subclass this Struct with the fields that they judge.
+    """
+
+    model: str | None = None
+    stream: bool = False
+    max_output_tokens: int | None = None
+    members: dict[str, tuple[int, int]] = {}
+
+
+NO_CALL = Call()
+"""What an exchange holds until its body was read."""
+
+
+class Stage(Protocol):
+    """A synchronous transformer of reply bytes: see `hookspecs.open_stage`."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes; return what may go on now (b"" holds everything back)."""
+
+    def close(self) -> bytes:
+        """The reply is complete; return what was held back."""
+
+
+class Dialect(msgspec.Struct, frozen=True):
+    """A wire format, as far as the core must write it itself: its errors.
+
+    `render_error(error, request_id)` is a whole body. `render_stream_error(error, request_id)` is a
+    complete SSE frame for a stream that already began, or None where the dialect has no streams.
+    """
+
+    name: str
+    render_error: Callable[[errors.GatewayError, str], bytes]
+    render_stream_error: Callable[[errors.GatewayError, str], bytes] | None = None
+
+
+def _stream_envelope(error: errors.GatewayError, request_id: str) -> bytes:
+    return b"data: " + errors.envelope(error, request_id) + b"\n\n"
+
+
+ENVELOPE = Dialect("envelope", errors.envelope, _stream_envelope)
+"""The plain envelope: for routes that belong to no vendor."""
+
+
+class Face(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing a client can do: a path, its dialect, and the scope it takes.
+
+    `path` may hold `{name}` segments, the last may be `{name:path}`. `methods` are upper case.
+    `read_call(body)` judges a body and raises InvalidRequest with `param`. `endpoint` is the path
+    under a provider's base URL. With `serve` the face answers by itself and never goes upstream;
+    it runs through the same gates. `scope` is None only where any valid key will do, and `public`
+    is for what needs no key at all (health, documentation).
+    """
+
+    name: str
+    path: str
+    methods: tuple[str, ...] = ("POST",)
+    dialect: Dialect = ENVELOPE
+    scope: str | None = None
+    endpoint: str = ""
+    read_call: Callable[[bytes], Call]
+    json_body: bool = True
+    serve: Callable[[Exchange], Awaitable[Reply]] | None = None
+    public: bool = False
+    raw: bool = False  # the provider's own API: the request goes up byte for byte
+
+
+def read_nothing(body: bytes) -> Call:
+    """Read a body that the gateway need not understand."""
+    del body
+    return Call()
+
+
+UNROUTED = Face(name="unrouted", path="", public=True, read_call=read_nothing)
+"""What an exchange holds until its path was understood."""

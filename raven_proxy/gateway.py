@@ -1,0 +1,226 @@
+"""One request, from accept to finish. Read this first.
+
+    serve → _admit (route, authenticate, body, judge) → _answer | _forward (attempts) → _deliver
+          → finish
+
+The gateway knows no vendor and no policy: faces and providers are registered, policy is hooks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from secrets import token_hex
+from typing import TYPE_CHECKING, cast
+
+import structlog
+from aiohttp.web import BaseRequest
+
+from . import attempts, delivery
+from .catalogue import may_call
+from .errors import (
+    Forbidden,
+    GatewayError,
+    InvalidRequest,
+    Overloaded,
+    PluginFailed,
+    Refused,
+    Unauthenticated,
+    UpstreamError,
+)
+from .exchange import Exchange, Outcome, Principal
+from .headers import client_address, collect_request
+from .intake import check_protocol, read_body, require_json
+from .pipeline import Pipeline, call_all, call_first
+from .replies import send_error
+from .routes import check_path
+from .server import ClientConnection, Sent
+from .tasks import Tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from .config import Config
+    from .storage import Storage
+
+__all__ = ["Gateway"]
+
+_log = structlog.get_logger("raven_proxy.gateway")
+
+
+class Gateway:
+    """Serves requests on a `Pipeline`, which `reload` replaces.
+
+    Plugins get it in `startup`: `storage`, `config`, `data_dir`, `tasks`, `announce` are theirs to use.
+    """
+
+    def __init__(self, storage: Storage, data_dir: Path, secret: bytes) -> None:
+        self.pipeline: Pipeline  # set once the plugins are built, and by each reload
+        self.storage = storage
+        self.data_dir = data_dir
+        self.secret = secret  # 32 bytes of key material for what plugins must store encrypted
+        self.tasks = Tasks()
+        self.log = _log
+        self.in_flight = 0
+        self.is_draining = False
+        self.announcements: list[tuple[str, str]] = []
+        self.reload: Callable[[], Awaitable[None]] | None = None  # set by the process that serves
+        self.failures: dict[tuple[str, str], int] = {}  # (plugin, hook) → times it failed
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self.pipeline.config
+
+    def announce(self, kind: str, value: str) -> None:
+        """Give the operator something once, on the terminal and never in a log (a first key)."""
+        self.announcements.append((kind, value))
+
+    async def serve(self, request: BaseRequest) -> Sent:
+        """Serve one request; every way out ends in exactly one finished exchange."""
+        pipeline = self.pipeline
+        client = cast("ClientConnection", request.protocol)
+        exchange = Exchange(request, pipeline, "req_" + token_hex(12))
+        self.in_flight += 1
+        pipeline.in_flight += 1
+        try:
+            await self._admit(exchange)
+            return await self._respond(exchange, client)
+        except GatewayError as error:
+            self._note_refusal(exchange, error)
+            return send_error(exchange, client, error)
+        except asyncio.CancelledError:
+            self._note_departure(exchange)
+            raise
+        except Exception as error:
+            _log.error("exchange failed", request_id=exchange.id, exc_info=error)
+            exchange.error = GatewayError("The gateway could not process this request.")
+            return send_error(exchange, client, exchange.error)
+        finally:
+            if exchange.notes.pop("detached", None) is None:
+                self.finish(exchange)
+
+    def finish(self, exchange: Exchange) -> None:
+        """Let observers see how it ended, in the background; called once for each exchange."""
+        self.in_flight -= 1
+        if exchange.face.public:
+            exchange.pipeline.in_flight -= 1
+            return
+        self.tasks.spawn(self._observe(exchange), "finish_exchange")
+
+    # -- one request ---------------------------------------------------------------
+
+    async def _admit(self, exchange: Exchange) -> None:
+        """Find the face and pass every gate; what the gates did not see is not sent."""
+        request = exchange.request
+        pipeline = exchange.pipeline
+        path = check_path(request.raw_path)
+        exchange.headers = headers = collect_request(request.headers.items())
+        check_protocol(request, headers)
+        exchange.face, exchange.params = pipeline.routes.find(request.method, path)
+        face = exchange.face
+        if face.public:
+            exchange.call = face.read_call(b"")
+            return
+        if self.in_flight > pipeline.config.max_concurrency:
+            raise Overloaded("The gateway is at its concurrency limit.")
+        exchange.client_address = client_address(request.remote or "", headers, pipeline.trusted)
+        exchange.principal = principal = await self._authenticate(exchange)
+        if face.scope is not None and face.scope not in principal.scopes:
+            raise Forbidden(f"This key lacks the scope {face.scope}.", code="missing_scope")
+        if face.raw:
+            exchange.face = face = attempts.find_raw_face(exchange, principal)
+        exchange.body = body = await read_body(exchange, pipeline.config)
+        if face.json_body and request.method in {"POST", "PUT", "PATCH"}:
+            require_json(headers)
+        exchange.call = face.read_call(body)
+        await self._judge(exchange, principal)
+
+    async def _authenticate(self, exchange: Exchange) -> Principal:
+        try:
+            principal = await call_first(exchange.pipeline.authenticate, exchange)
+        except PluginFailed as failure:
+            # The caller may be in the right, so not a 401; and nobody passes.
+            failure.status = 503
+            failure.code = "service_unavailable"
+            raise
+        if principal is None:
+            raise Unauthenticated("No valid API key was given; send Authorization: Bearer <key>.")
+        if type(principal) is not Principal:
+            _log.error("authenticate returned something that is not a Principal", request_id=exchange.id)
+            raise Unauthenticated("The key could not be checked.")
+        return principal
+
+    async def _judge(self, exchange: Exchange, principal: Principal) -> None:
+        attempts.resolve(exchange)
+        judged = exchange.call.model, exchange.candidates
+        if not may_call(principal, *judged):
+            raise Forbidden(
+                f"This key may not call {exchange.call.model!r}.", code="model_not_allowed", param="model"
+            )
+        await call_all(exchange.pipeline.check_request, exchange)
+        if exchange.call.model != judged[0]:  # a plugin replaced the body
+            attempts.resolve(exchange)
+            if not may_call(principal, exchange.call.model, exchange.candidates):
+                raise Forbidden("This key may not call the replacement model.", code="model_not_allowed")
+
+    async def _respond(self, exchange: Exchange, client: ClientConnection) -> Sent:
+        serve = exchange.face.serve
+        if serve is not None:
+            return await delivery.deliver_reply(exchange, client, await serve(exchange))
+        reply = await call_first(exchange.pipeline.answer, exchange)
+        if reply is not None:
+            exchange.candidate = exchange.candidates[0] if exchange.candidates else None
+            return await delivery.deliver_reply(exchange, client, reply)
+        connection = await attempts.forward(exchange)
+        return await delivery.deliver_upstream(self, exchange, client, connection)
+
+    # -- how it ended ----------------------------------------------------------------
+
+    def _note_refusal(self, exchange: Exchange, error: GatewayError) -> None:
+        exchange.error = error
+        if isinstance(error, Refused):
+            exchange.outcome = Outcome.REFUSED
+        elif isinstance(error, UpstreamError):
+            exchange.outcome = Outcome.UPSTREAM_ERROR
+        elif error.status < 500 or isinstance(error, InvalidRequest):
+            exchange.outcome = Outcome.REFUSED
+        else:
+            exchange.outcome = Outcome.FAILED
+        if isinstance(error, PluginFailed):
+            key = (error.plugin, error.hook)
+            self.failures[key] = self.failures.get(key, 0) + 1
+
+    def _note_departure(self, exchange: Exchange) -> None:
+        exchange.outcome = Outcome.CANCELLED
+        exchange.status = exchange.status or 499
+
+    async def _observe(self, exchange: Exchange) -> None:
+        try:
+            for call in exchange.pipeline.finish_exchange:
+                try:
+                    await call_all((call,), exchange)
+                except GatewayError:
+                    self.failures[call.plugin, call.hook] = self.failures.get((call.plugin, call.hook), 0) + 1
+            if exchange.pipeline.config.access_log:
+                _log_access(exchange)
+        finally:
+            exchange.pipeline.in_flight -= 1
+
+
+def _log_access(exchange: Exchange) -> None:
+    principal = exchange.principal
+    candidate = exchange.candidate
+    _log.info(
+        "exchange",
+        request_id=exchange.id,
+        face=exchange.face.name,
+        method=exchange.request.method,
+        status=exchange.status,
+        outcome=exchange.outcome.value,
+        key=principal.key_id if principal is not None else None,
+        model=exchange.model,
+        upstream=candidate.upstream.name if candidate is not None else None,
+        client=exchange.client_address,
+        latency_ms=round(exchange.elapsed_ms(), 1),
+    )

@@ -1,0 +1,247 @@
+"""A gateway under test: started like a real one, on a real socket, and searched for leaks at its end.
+
+What the fixture `raven` of `testing` is made of. Knows nothing of assertions about replies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import threading
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from .exchange import Exchange, Principal
+from .gateway import Gateway
+from .hookspecs import hookimpl
+from .mock import MockUpstream
+from .service import Service, listen_on
+
+__all__ = ["ADMIN_KEY", "ADMINISTRATOR", "GatewayStarter", "RunningGateway", "name_of"]
+
+ADMIN_KEY = "rk_test_" + "raven" * 8
+"""The key that every gateway of `raven` accepts, with every scope."""
+
+_SCOPES = (
+    "chat:write embeddings:write images:write audio:write video:write files:read files:write "
+    "models:read usage:read admin:read admin:write"
+)
+ADMINISTRATOR = Principal(key_id="key_test", name="test", scopes=frozenset(_SCOPES.split()))
+_SETTLE_S = 3.0  # what is on its way may take so long to end before it counts as a leak
+
+
+class RunningGateway:
+    """A gateway that serves on 127.0.0.1.
+
+    `client` is an `aiohttp.ClientSession` that sends `key` and takes paths ("/v1/models"). `folder` holds
+    the gateway's config, data and drop-in plugins. `url` has no trailing slash.
+    """
+
+    def __init__(self, folder: Path, plugins_dir: Path | None, *, check_leaks: bool) -> None:
+        self.folder = folder
+        self.key = ADMIN_KEY
+        self.service = Service(folder / "raven.toml")
+        self.gateway: Gateway
+        self.client: aiohttp.ClientSession
+        self.url = ""
+        self._plugins_dir = plugins_dir
+        self._check_leaks = check_leaks
+        self._tasks_before = asyncio.all_tasks()
+        self._threads_before = set(threading.enumerate())
+
+    async def start(self) -> None:
+        """Start, and listen on a free port; for `GatewayStarter`. Raises ConfigError."""
+        self._link_drop_ins()
+        self.gateway = await self.service.start()
+        sock = listen_on("127.0.0.1", 0)
+        await self.service.listen(sock)
+        self.url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        self.client = aiohttp.ClientSession(  # noqa: TID251 - this is the client's side, not the proxy's
+            self.url,
+            headers={"Authorization": f"Bearer {self.key}"},
+            json_serialize=lambda value: msgspec.json.encode(value).decode(),
+        )
+
+    async def reload(self, config: Mapping[str, Any] | None = None) -> None:
+        """Change top-level keys of the config file and reload. Raises ConfigError as a reload does."""
+        path = self.folder / "raven.toml"
+        path.write_text(write_toml(tomllib.loads(path.read_text()) | dict(config or {})))
+        self._link_drop_ins()
+        await self.service.reload()
+
+    async def stop(self) -> None:
+        """Stop; for `GatewayStarter`. Raises AssertionError if anything is left behind."""
+        gateway = self.gateway
+        await self.client.close()
+        leaks: list[str] = []
+        if self._check_leaks and not await _settles(lambda: not (gateway.in_flight or len(gateway.tasks))):
+            leaks.append(f"{gateway.in_flight} exchanges and {len(gateway.tasks)} background tasks go on")
+        await self.service.stop(grace_s=0.0)
+        gc.unfreeze()  # what each service freezes for speed would pile up over a test run
+        if self._check_leaks:
+            await _settles(lambda: not any(self._leaks()))
+            leaks += self._leaks()
+        if leaks:
+            raise AssertionError("the gateway leaks: " + "; ".join(leaks))
+
+    def _leaks(self) -> Iterator[str]:
+        for upstream in self.gateway.pipeline.upstreams.values():
+            if upstream.open_connections:
+                yield f"{upstream.open_connections} connections to {upstream.name} are open"
+        for task in asyncio.all_tasks() - self._tasks_before:
+            if task is not asyncio.current_task():
+                yield f"the task {task.get_name()} goes on ({task.get_coro()})"
+        for thread in set(threading.enumerate()) - self._threads_before:
+            if not thread.name.startswith("asyncio_"):  # the loop's own, for name resolution
+                yield f"the thread {thread.name} goes on"
+
+    def _link_drop_ins(self) -> None:
+        """Put links to the test's own files beside ours: its folder is not ours to write in."""
+        here = self.folder / "plugins"
+        for link in here.glob("*.py"):
+            if link.is_symlink() and not link.exists():
+                link.unlink()
+        for path in self._plugins_dir.glob("*.py") if self._plugins_dir is not None else ():
+            if not (here / path.name).exists():
+                (here / path.name).symlink_to(path.resolve())
+
+
+class GatewayStarter:
+    """What the fixture `raven` is: call it, and await a `RunningGateway`."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._folder = folder
+        self._monkeypatch = monkeypatch
+        self._running: list[RunningGateway] = []
+        self._started = 0
+
+    async def __call__(
+        self,
+        plugins: Sequence[Any] = (),
+        *,
+        config: Mapping[str, Any] | str | None = None,
+        upstreams: Sequence[MockUpstream | Mapping[str, Any]] = (),
+        plugins_dir: Path | None = None,
+        base: Sequence[str] = ("openai", "demo"),
+        principal: Principal = ADMINISTRATOR,
+        check_leaks: bool = True,
+    ) -> RunningGateway:
+        """Start a gateway with `plugins` in this order, and then those of `base`.
+
+        A plugin is an entry point's name, the path of a one-file plugin, or an object: class, instance
+        or module. Its config table is called like the entry point or file, or like the class in lower
+        case. `config` is the TOML file as a mapping or text. A MockUpstream becomes the upstream "mock"
+        ("mock2", …) of the provider "openai". Who sends `ADMIN_KEY` is `principal`; with the plugin
+        "auth-keys" it is that plugin's administrator key instead. Raises ConfigError as a start does.
+        """
+        self._started += 1
+        folder = self._folder / f"gateway{self._started}"
+        (folder / "plugins").mkdir(parents=True)
+        wanted = [*plugins, *(name for name in base if name not in plugins)]
+        if "auth-keys" in wanted:
+            self._monkeypatch.setenv("RAVEN_ADMIN_KEY", ADMIN_KEY)
+        else:
+            wanted.insert(0, TestKeys(principal))
+        table: dict[str, Any] = {
+            "data_dir": str(folder / "data"),
+            "plugins": [self._place(plugin, folder / "plugins") for plugin in wanted],
+            "plugins_dir": str(folder / "plugins"),
+            "upstreams": [_describe(one, index, folder) for index, one in enumerate(upstreams)],
+            "drain_timeout_s": 2,
+        }
+        table |= tomllib.loads(config) if isinstance(config, str) else config or {}
+        (folder / "raven.toml").write_text(write_toml(table))
+        running = RunningGateway(folder, plugins_dir, check_leaks=check_leaks)
+        await running.start()
+        self._running.append(running)
+        return running
+
+    async def stop(self) -> None:
+        """Stop every gateway, the newest first. Raises AssertionError if one leaks."""
+        leaks: list[str] = []
+        while self._running:
+            try:
+                await self._running.pop().stop()
+            except AssertionError as error:
+                leaks.append(str(error))
+        if leaks:
+            raise AssertionError("\n".join(leaks))
+
+    def _place(self, plugin: Any, drop_ins: Path) -> str:
+        """Put a plugin where a gateway looks for it; give its name."""
+        name = name_of(plugin)
+        if isinstance(plugin, Path):
+            (drop_ins / plugin.name).symlink_to(plugin.resolve())
+        elif not isinstance(plugin, str):
+            # A file cannot hold an object, but it can import one.
+            module = ModuleType(f"raven_testing_{id(plugin):x}")
+            module.Plugin = plugin  # type: ignore[attr-defined]
+            self._monkeypatch.setitem(sys.modules, module.__name__, module)
+            (drop_ins / f"{name}.py").write_text(f"from {module.__name__} import Plugin\n")
+        return name
+
+
+class TestKeys:
+    """Takes one key, so that a plugin can be tested where no key plugin is installed."""
+
+    __test__ = False  # its name is no invitation to pytest
+
+    def __init__(self, principal: Principal) -> None:
+        self._principal = principal
+
+    @hookimpl
+    async def authenticate(self, exchange: Exchange) -> Principal | None:
+        """Say who it is."""
+        sent = exchange.headers.get("x-api-key") or exchange.headers.get("authorization", "")
+        return self._principal if sent.removeprefix("Bearer ") == ADMIN_KEY else None
+
+
+def name_of(plugin: Any) -> str:
+    """Name a plugin as `GatewayStarter` puts it into the config."""
+    if isinstance(plugin, str):
+        return plugin
+    if isinstance(plugin, Path):
+        return plugin.stem
+    if isinstance(plugin, ModuleType):
+        return plugin.__name__.rpartition(".")[2]
+    return (plugin if isinstance(plugin, type) else type(plugin)).__name__.lower()
+
+
+def write_toml(table: Mapping[str, Any]) -> str:
+    """Write a TOML file. Its strings, numbers and arrays are JSON's; tables are written inline."""
+    return "".join(f"{_write(key)} = {_write(value)}\n" for key, value in table.items() if value is not None)
+
+
+def _write(value: Any) -> str:
+    if isinstance(value, Mapping):
+        pairs = (f"{_write(key)} = {_write(item)}" for key, item in value.items() if item is not None)
+        return "{ " + ", ".join(pairs) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_write, value)) + "]"
+    return msgspec.json.encode(value).decode()
+
+
+def _describe(one: MockUpstream | Mapping[str, Any], index: int, folder: Path) -> Mapping[str, Any]:
+    if not isinstance(one, MockUpstream):
+        return one
+    key = folder / "provider-key"
+    key.write_text("sk-upstream-test")
+    name = f"mock{index + 1}" if index else "mock"
+    return {"name": name, "provider": "openai", "base_url": one.url, "key": {"file": str(key)}}
+
+
+async def _settles(is_true: Callable[[], bool]) -> bool:
+    deadline = asyncio.get_running_loop().time() + _SETTLE_S
+    while not is_true():  # noqa: ASYNC110 - nothing announces what is waited for
+        if asyncio.get_running_loop().time() > deadline:
+            return False
+        await asyncio.sleep(0.01)
+    return True

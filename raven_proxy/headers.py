@@ -1,0 +1,194 @@
+"""Which headers go where, and how heads are written and checked.
+
+Requests pass by a deny-list (vendor headers survive, contract 2.2); replies pass by an allow-list
+(a provider's cookies, credentials and connection state never reach a client). Hop-by-hop names:
+RFC 9110 section 7.6.1.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+from .errors import InvalidRequest, Unauthenticated, UpstreamError
+
+__all__ = [
+    "REASONS",
+    "Network",
+    "client_address",
+    "collect_request",
+    "forward_reply",
+    "forward_request",
+    "read_reply",
+    "write_head",
+]
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_HOP_BY_HOP = frozenset(
+    "connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
+    "transfer-encoding upgrade http2-settings".split()
+)
+# Credentials, and whatever describes the hop between the client and us.
+_NOT_UPSTREAM = _HOP_BY_HOP | frozenset(
+    "authorization x-api-key api-key x-goog-api-key x-amz-security-token cookie cookie2 host "
+    "content-length accept-encoding expect forwarded via x-forwarded-for x-forwarded-host "
+    "x-forwarded-proto x-forwarded-port x-forwarded-prefix x-forwarded-server x-real-ip x-client-ip "
+    "true-client-ip cf-connecting-ip x-original-url x-rewrite-url x-request-id x-provider-key "
+    "x-org-id x_org_id x-user x-user-id x-http-method-override x-method-override "
+    "origin referer dnt priority".split()
+)
+_NOT_UPSTREAM_PREFIXES = ("x-raven-", "x_raven_", "sec-", "proxy-", "access-control-")
+_MUST_BE_SINGLE = frozenset(
+    "content-type content-length host x-provider-key x-org-id x-raven-strict".split()
+)
+_TO_CLIENT = frozenset(
+    "content-type content-disposition content-language content-range accept-ranges cache-control etag "
+    "last-modified retry-after retry-after-ms x-should-retry deprecation sunset warning".split()
+)
+_TO_CLIENT_PREFIXES = (
+    "openai-", "anthropic-", "x-groq-", "x-ms-", "apim-", "azureml-", "x-inference-", "x-envoy-upstream-",
+)  # fmt: skip
+    "openai-",
+    "anthropic-",
+    "x-groq-",
+    "x-ms-",
+    "apim-",
+    "azureml-",
+    "x-inference-",
+    "x-envoy-upstream-",
+)
+_SECRET_LIKE = ("key", "token", "secret", "auth", "cookie")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+REASONS = {
+    200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 206: "Partial Content",
+    304: "Not Modified", 400: "Bad Request", 401: "Unauthorized", 402: "Payment Required",
+    403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
+    409: "Conflict", 413: "Content Too Large", 415: "Unsupported Media Type",
+    417: "Expectation Failed", 422: "Unprocessable Content", 429: "Too Many Requests",
+    500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway",
+    503: "Service Unavailable", 504: "Gateway Timeout", 505: "HTTP Version Not Supported",
+}  # fmt: skip
+
+
+def collect_request(items: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Gather a request's headers under lower-case names.
+
+    Repeated fields are joined with ", " (RFC 9110 section 5.3), except those that must be single:
+    two credentials are a 401, two of the others a 400. A client's own request id is kept only if
+    it is harmless (`[A-Za-z0-9_-]{1,64}`).
+    """
+    headers: dict[str, str] = {}
+    for name, value in items:
+        key = name.lower()
+        if key in headers:
+            if key in {"authorization", "x-api-key"}:
+                raise Unauthenticated("The request carries two credentials; send one.")
+            if key in _MUST_BE_SINGLE:
+                raise InvalidRequest(f"The header {key} appears more than once.", param=key)
+            value = f"{headers[key]}, {value}"
+        headers[key] = value
+    theirs = headers.get("x-request-id")
+    if theirs is not None and not _CLIENT_REQUEST_ID.fullmatch(theirs):
+        del headers["x-request-id"]
+    return headers
+
+
+def forward_request(headers: dict[str, str]) -> dict[str, str]:
+    """Choose the client's headers that a provider may see."""
+    outgoing = {
+        name: value
+        for name, value in headers.items()
+        if name not in _NOT_UPSTREAM and not name.startswith(_NOT_UPSTREAM_PREFIXES)
+    }
+    if "connection" in headers:
+        for name in headers["connection"].lower().split(","):
+            outgoing.pop(name.strip(), None)
+    return outgoing
+
+
+def read_reply(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Decode a provider's headers; names lower case, duplicates joined.
+
+    Raises UpstreamError (502) for control characters in a value: the C parser is lenient there.
+    """
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in raw:
+        name = raw_name.decode("latin-1").lower()
+        value = raw_value.decode("utf-8", "surrogateescape")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    if _CONTROL.search("\t".join(headers.values())):
+        raise UpstreamError("The provider sent a header with a control character.")
+    return headers
+
+
+def forward_reply(headers: dict[str, str]) -> dict[str, str]:
+    """Choose the provider's headers that a client may see."""
+    return {
+        name: value
+        for name, value in headers.items()
+        if name in _TO_CLIENT
+        or (name.startswith(_TO_CLIENT_PREFIXES) and not any(word in name for word in _SECRET_LIKE))
+    }
+
+
+def write_head(start_line: str, headers: dict[str, str]) -> bytes:
+    """Write a start line and headers, with the empty line that ends them.
+
+    Raises InvalidRequest for a name or value that would break out of its line; the values come
+    from clients, plugins and providers.
+    """
+    head = f"{start_line}\r\n" + "".join([f"{name}: {value}\r\n" for name, value in headers.items()]) + "\r\n"
+    # One look at the whole is cheaper than one at each value.
+    if head.count("\n") != len(headers) + 2 or head.count("\r") != len(headers) + 2 or "\0" in head:
+        bad = next((n for n, v in headers.items() if _CONTROL.search(v) or not _NAME.fullmatch(n)), "?")
+        raise InvalidRequest(f"The header {bad!r} has a control character.", param="headers")
+    return head.encode("utf-8", "surrogateescape")
+
+
+def client_address(peer: str, headers: dict[str, str], trusted: tuple[Network, ...]) -> str:
+    """Find the client's address: the peer's, or what trusted proxies say of it.
+
+    Walks `X-Forwarded-For` from the right and stops at the first address that is not a trusted
+    proxy; garbage stops the walk at the last address that was good. Only configured networks are
+    trusted, never "all private ranges".
+    """
+    if not trusted:
+        return peer
+    address = _parse_address(peer)
+    if address is None or not _is_trusted(address, trusted):
+        return peer
+    best = address
+    for text in reversed(headers.get("x-forwarded-for", "").split(",")[-64:]):
+        hop = _parse_address(text.strip())
+        if hop is None:
+            break
+        best = hop
+        if not _is_trusted(hop, trusted):
+            break
+    return str(best)
+
+
+@lru_cache(maxsize=1024)  # the peers are few, and each opens many connections
+def _is_trusted(address: ipaddress.IPv4Address | ipaddress.IPv6Address, trusted: tuple[Network, ...]) -> bool:
+    return any(address in network for network in trusted)
+
+
+@lru_cache(maxsize=1024)
+def _parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    host = text
+    if host.startswith("["):  # [v6] or [v6]:port
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:  # v4:port
+        host = host.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address

@@ -1,0 +1,237 @@
+"""Every hook of Raven Proxy, with its contract.
+
+A plugin implements any of these under `@hookimpl`. The colour is fixed: where the spec is
+`async def`, the plugin is `async def`; both are checked at start-up. A plugin asks only for
+the arguments that it wants. Hooks of one kind run in the order of `plugins` in the config.
+
+Gates (`authenticate` to `before_send`) may raise `Refused`, which the client sees in its own
+dialect. Anything else a gate raises, or a gate that outlasts `[plugin.NAME] timeout_s`
+(default 10 s), is a 500 and the request is not forwarded: gates fail closed. Stages fail
+closed too. `finish_exchange` observes, and fails quietly.
+
+    register_faces, register_providers, register_routes, register_commands
+    startup → (authenticate → check_request → answer → choose_upstreams
+               → provide_credential → before_send → open_stage → check_reply
+               → finish_exchange)* → shutdown
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    import click
+
+    from .exchange import Candidate, Credential, Exchange, Principal, Reply
+    from .faces import Face, Stage
+    from .gateway import Gateway
+
+__all__ = ["PROJECT", "hookimpl", "hookspec"]
+
+PROJECT = "raven_proxy"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def register_faces(register: Callable[[Face], None]) -> None:
+    """Offer something that clients can speak.
+
+    Called once per start or reload, before `startup`. Two faces on one method and path are an
+    error at the line of the second `register`.
+
+        @hookimpl
+        def register_faces(self, register):
+            register(Face(name="chat", path="/v1/chat/completions", dialect=CHAT,
+                          scope="chat:write", read_call=read_chat))
+    """
+
+
+@hookspec
+def register_providers(register: Callable[..., None]) -> None:
+    """Offer a vendor's API under a name and any number of presets.
+
+    `register(provider, presets=())`. Names must be unique over all plugins.
+
+        @hookimpl
+        def register_providers(self, register):
+            register(OpenAIProvider(), presets=("groq", "deepseek"))
+    """
+
+
+@hookspec
+def register_routes(register: Callable[[Face], None]) -> None:
+    """Add a route of the plugin's own, as a `Face` with `serve`.
+
+    Routes pass the same gates as proxy faces: a key with `scope` is required unless the face
+    says `public=True`.
+
+        @hookimpl
+        def register_routes(self, register):
+            register(Face(name="hello", path="/hello", methods=("GET",), scope="admin:read",
+                          read_call=read_nothing, serve=self.hello))
+    """
+
+
+@hookspec
+def register_commands(register: Callable[[click.Command], None]) -> None:
+    """Add a command to `raven-proxy`.
+
+    Called when the command line starts; the gateway is not running then.
+
+        @hookimpl
+        def register_commands(register):
+            register(keys_group)
+    """
+
+
+@hookspec
+async def startup(gateway: Gateway) -> None:
+    """Prepare what the plugin needs, before the gateway listens.
+
+    Called in config order, on start and on the new plugins of a reload. Raising aborts the start
+    (or the reload): what had started is shut down in reverse, and the error is shown.
+
+        @hookimpl
+        async def startup(self, gateway):
+            await gateway.storage.migrate("notes", ["CREATE TABLE notes (id TEXT PRIMARY KEY)"])
+    """
+
+
+@hookspec
+async def shutdown(gateway: Gateway) -> None:
+    """Release what `startup` took, after the last exchange of this pipeline.
+
+    Called in reverse order. Raising is logged; the other plugins are still shut down.
+
+        @hookimpl
+        async def shutdown(self, gateway):
+            await self.session.close()
+    """
+
+
+@hookspec(firstresult=True)
+async def authenticate(exchange: Exchange) -> Principal | None:
+    """Say who is calling: the first gate.
+
+    Only `exchange.headers`, `.client_address`, `.face` and `.params` are known; the body is not
+    read yet. The first `Principal` wins. None means "not my kind of key"; if every plugin says so,
+    or none is installed, the request is refused with 401. Raise `Unauthenticated` for a key that is
+    yours and bad.
+
+        @hookimpl
+        async def authenticate(self, exchange):
+            record = self.keys.get(digest(exchange.headers.get("authorization", "")))
+            return Principal(key_id=record.id) if record else None
+    """
+
+
+@hookspec
+async def check_request(exchange: Exchange) -> None:
+    """Judge or edit the request, now that `principal`, `body`, `call` and `candidates` are known.
+
+    All are called. Raise `Refused` to stop it; call `exchange.replace_body(body)` to change it;
+    set `exchange.response_headers[name]` to tell the client something.
+
+        @hookimpl
+        async def check_request(self, exchange):
+            if exchange.model in self.config.forbidden:
+                raise Refused(f"{exchange.model} is not for you.", code="model_not_allowed")
+    """
+
+
+@hookspec(firstresult=True)
+async def answer(exchange: Exchange) -> Reply | None:
+    """Answer in place of a provider (a cache, the demo provider).
+
+    The first `Reply` wins and nothing is sent upstream; stages, usage and `finish_exchange` still
+    apply. None goes on to routing.
+
+        @hookimpl
+        async def answer(self, exchange):
+            return self.cache.get(cache_key(exchange))
+    """
+
+
+@hookspec(firstresult=True)
+async def choose_upstreams(exchange: Exchange) -> Sequence[Candidate] | None:
+    """Order the places that this request may go to.
+
+    The first non-None answer wins; the gateway tries its candidates in order until one begins to
+    reply. None everywhere uses `exchange.candidates` as they are. An empty list is a 503.
+
+        @hookimpl
+        async def choose_upstreams(self, exchange):
+            return sorted(exchange.candidates, key=self.latency)
+    """
+
+
+@hookspec(firstresult=True)
+async def provide_credential(exchange: Exchange) -> Credential | None:
+    """Give the provider key for `exchange.candidate`.
+
+    Called for each attempt. The first `Credential` wins; None everywhere uses the upstream's
+    configured key.
+
+        @hookimpl
+        async def provide_credential(self, exchange):
+            key = exchange.headers.get("x-provider-key")
+            return Credential(key, source="byok") if key else None
+    """
+
+
+@hookspec
+async def before_send(exchange: Exchange) -> None:
+    """Edit `exchange.outgoing.headers`, just before an attempt is sent.
+
+    All are called, for each attempt. Header names are lower case.
+
+        @hookimpl
+        async def before_send(exchange):
+            exchange.outgoing.headers["x-team"] = exchange.principal.name
+    """
+
+
+@hookspec
+def open_stage(exchange: Exchange) -> Stage | None:
+    """Take part in the reply's bytes, by returning a `Stage`.
+
+    Called once, when the reply's status and headers (`exchange.head`) are known, for replies with a
+    status below 400. A stage is synchronous: `feed(bytes) -> bytes` for each piece, `close() -> bytes`
+    at the end; a whole reply is one `feed` and one `close`. Stages run in config order. If a stage
+    raises, the client gets an error (a whole reply) or its dialect's error event and a cut
+    connection (a stream); unfiltered bytes never pass. None takes no part and costs nothing.
+
+        @hookimpl
+        def open_stage(exchange):
+            return Upper() if exchange.stream else None
+    """
+
+
+@hookspec
+async def check_reply(exchange: Exchange) -> None:
+    """Judge a whole (not streamed) reply in `exchange.reply_body`, before it is sent.
+
+    All are called. Raise `Refused` to send an error instead.
+
+        @hookimpl
+        async def check_reply(self, exchange):
+            if not valid(exchange.reply_body):
+                raise Refused("The reply does not match the schema.", status=403)
+    """
+
+
+@hookspec
+async def finish_exchange(exchange: Exchange) -> None:
+    """Observe how it ended: `outcome`, `status`, `usage`, `attempts`, `error`.
+
+    Called exactly once for every exchange that reached a face, whatever happened, in the
+    background after the reply. Raising is logged and counted; the client never sees it.
+
+        @hookimpl
+        async def finish_exchange(self, exchange):
+            self.rows.append((exchange.id, exchange.status))
+    """

@@ -1,0 +1,156 @@
+"""What the configured plugins come to: one frozen tuple per hook, and how each is called.
+
+pluggy found, checked and ordered the plugins at start-up; no request touches it. A reload builds
+a second `Pipeline` and swaps one attribute: an exchange ends on the pipeline on which it began.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+
+from .config import Config
+from .errors import GatewayError, PluginFailed
+from .exchange import Exchange
+from .faces import Face, Stage
+from .headers import Network
+
+if TYPE_CHECKING:
+    from .catalogue import Catalogue
+    from .plugins import Plugin
+    from .routes import Routes
+    from .upstream import Upstream
+
+__all__ = ["HookCall", "Pipeline", "StageOpener", "call_all", "call_first"]
+
+_log = structlog.get_logger("raven_proxy.pipeline")
+
+
+class HookCall(msgspec.Struct, frozen=True):
+    """One plugin's implementation of an asynchronous hook."""
+
+    plugin: str
+    hook: str
+    function: Callable[[Any], Coroutine[Any, Any, Any]]
+    timeout_s: float
+
+
+class StageOpener(msgspec.Struct, frozen=True):
+    """One plugin's `open_stage`."""
+
+    plugin: str
+    function: Callable[[Exchange], Stage | None]
+
+
+class Pipeline:
+    """An immutable snapshot of config, plugins, routes and upstreams.
+
+    `hooks` maps each hook's name to its calls; the hot ones are attributes too. `in_flight`
+    counts the exchanges that live on this snapshot: its plugins are shut down when it is the old
+    one and the count is back at zero.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        plugins: tuple[Plugin, ...],
+        hooks: Mapping[str, tuple[HookCall, ...]],
+        stages: tuple[StageOpener, ...],
+        routes: Routes,
+        catalogue: Catalogue,
+        upstreams: Mapping[str, Upstream],
+    ) -> None:
+        self.config = config
+        self.plugins = plugins
+        self.hooks = hooks
+        self.routes = routes
+        self.catalogue = catalogue
+        self.upstreams = upstreams
+        self.trusted: tuple[Network, ...] = config.proxies()
+        self.authenticate = hooks["authenticate"]
+        self.check_request = hooks["check_request"]
+        self.answer = hooks["answer"]
+        self.choose_upstreams = hooks["choose_upstreams"]
+        self.provide_credential = hooks["provide_credential"]
+        self.before_send = hooks["before_send"]
+        self.open_stage = stages
+        self.check_reply = hooks["check_reply"]
+        self.finish_exchange = hooks["finish_exchange"]
+        self.in_flight = 0
+        self.is_draining = False  # replies then ask clients to close
+
+    def faces(self) -> tuple[Face, ...]:
+        """List every registered face and route."""
+        return self.routes.faces
+
+
+async def call_first(calls: tuple[HookCall, ...], subject: Any) -> Any:
+    """Call in order until one answers something other than None."""
+    for call in calls:
+        result = await _call(call, subject)
+        if result is not None:
+            return result
+    return None
+
+
+async def call_all(calls: tuple[HookCall, ...], subject: Any) -> None:
+    """Call every plugin in order."""
+    for call in calls:
+        await _call(call, subject)
+
+
+async def _call(call: HookCall, subject: Any) -> Any:
+    """Call one hook within its time; anything but a GatewayError becomes PluginFailed.
+
+    Most hooks never suspend: their first step is taken without a timer, which would cost more than
+    the hook. Only one that suspends is put under its limit.
+    """
+    coroutine = call.function(subject)
+    try:
+        waiting_for = coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    except (GatewayError, asyncio.CancelledError):
+        raise
+    except Exception as error:
+        raise _failed(call, error) from error
+    try:
+        async with asyncio.timeout(call.timeout_s) as limit:
+            return await _resume(coroutine, waiting_for)
+    except (GatewayError, asyncio.CancelledError):
+        raise
+    except Exception as error:
+        reason = f"outlasted its limit of {call.timeout_s:g} s" if limit.expired() else None
+        raise _failed(call, error, reason) from error
+
+
+@types.coroutine
+def _resume(coroutine: Coroutine[Any, Any, Any], waiting_for: Any) -> Generator[Any, Any, Any]:
+    """Go on with a coroutine whose first step was taken by hand."""
+    while True:
+        thrown: BaseException | None = None
+        sent = None
+        try:
+            sent = yield waiting_for
+        except BaseException as error:
+            thrown = error
+        try:
+            waiting_for = coroutine.send(sent) if thrown is None else coroutine.throw(thrown)
+        except StopIteration as stop:
+            return stop.value
+
+
+def _failed(call: HookCall, error: Exception, reason: str | None = None) -> PluginFailed:
+    _log.error(
+        "plugin failed",
+        plugin=call.plugin,
+        hook=call.hook,
+        reason=reason or type(error).__name__,
+        exc_info=error if reason is None else None,
+    )
+    return PluginFailed(call.plugin, call.hook)

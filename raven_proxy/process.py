@@ -1,0 +1,163 @@
+"""The process around a `Service`: event loop, signals, sockets handed over, workers, the greeting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import log
+from .config import Config, load
+from .errors import ConfigError
+from .gateway import Gateway
+from .service import Service, listen_on
+
+__all__ = ["run"]
+
+_WORKER = "RAVEN_WORKER"  # set in the environment of a worker process
+
+
+def run(config_path: Path | None, overrides: dict[str, Any], fd: int | None) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ConfigError for what is wrong before the start."""
+    config = load(config_path, **overrides)
+    log.configure(config.log_level)
+    _raise_file_limit()
+    sock = _listening_socket(config, fd)
+    with sock:
+        if config.workers > 1 and _WORKER not in os.environ:
+            _supervise(config_path, overrides, config, sock)
+        else:
+            _run(_serve(config_path, overrides, sock))
+
+
+def _run(work: Any) -> Any:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(work)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # not on every platform
+        return None
+    return uvloop.new_event_loop
+
+
+async def _serve(config_path: Path | None, overrides: dict[str, Any], sock: socket.socket) -> None:
+    service = Service(config_path, **overrides)
+    gateway = await service.start()
+    await service.listen(sock)
+    if _WORKER not in os.environ:
+        _greet(gateway, sock)
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+
+    def reload() -> None:
+        gateway.tasks.spawn(_reload(service), "reload")
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await stopped.wait()
+    for number in (signal.SIGTERM, signal.SIGINT):  # a second signal means now
+        loop.add_signal_handler(number, os._exit, 130)
+    await service.stop()
+
+
+async def _reload(service: Service) -> None:
+    with contextlib.suppress(ConfigError):  # logged, and the old configuration goes on
+        await service.reload()
+
+
+async def _prepare(config_path: Path | None, overrides: dict[str, Any], sock: socket.socket) -> None:
+    """Migrate and make first keys once, before several workers would at the same time."""
+    service = Service(config_path, **overrides)
+    gateway = await service.start()
+    _greet(gateway, sock)
+    await service.stop(grace_s=0.0)
+
+
+def _supervise(
+    config_path: Path | None, overrides: dict[str, Any], config: Config, sock: socket.socket
+) -> None:
+    """Keep `workers` processes on one socket; pass signals on; replace one that dies."""
+    _run(_prepare(config_path, overrides, sock))
+    sock.set_inheritable(True)
+    command = [sys.executable, "-m", "raven_proxy", "serve", "--fd", str(sock.fileno())]
+    if config_path is not None:
+        command += ["--config", str(config_path)]
+    for option in ("data_dir", "plugins_dir"):
+        if overrides.get(option) is not None:
+            command += [f"--{option.replace('_', '-')}", str(overrides[option])]
+    host, port = sock.getsockname()[:2]
+    command += ["--host", host, "--port", str(port)]
+    environment = {**os.environ, _WORKER: "1"}
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, pass_fds=[sock.fileno()], env=environment)  # noqa: S603
+
+    workers = [start() for _ in range(config.workers)]
+    stopping = False
+
+    def forward(number: int, _frame: Any) -> None:
+        nonlocal stopping
+        stopping = stopping or number != signal.SIGHUP
+        for worker in workers:
+            with contextlib.suppress(ProcessLookupError):
+                worker.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, forward)
+    while any(worker.poll() is None for worker in workers) or not stopping:
+        time.sleep(0.2)
+        for index, worker in enumerate(workers):
+            if not stopping and worker.poll() is not None:
+                time.sleep(0.5)  # a worker that cannot start must not spin
+                workers[index] = start()
+
+
+def _listening_socket(config: Config, fd: int | None) -> socket.socket:
+    if fd is None and os.environ.get("LISTEN_FDS") and os.environ.get("LISTEN_PID") == str(os.getpid()):
+        fd = 3  # systemd socket activation: sd_listen_fds(3)
+    if fd is None:
+        return listen_on(*config.address())
+    sock = socket.socket(fileno=fd)
+    sock.setblocking(False)
+    return sock
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, 65536) if hard != resource.RLIM_INFINITY else 65536
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _greet(gateway: Gateway, sock: socket.socket) -> None:
+    """Tell a person where it runs and how to try it; shown once, on the terminal only."""
+    host, port = sock.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    click.echo(f"Raven Proxy is listening on {url}")
+    key = next((value for kind, value in gateway.announcements if kind == "admin_key"), None)
+    if key is None:
+        return
+    upstreams = gateway.pipeline.upstreams
+    model = "demo/chat" if "demo" in upstreams else next((m.name for m in gateway.config.models), "MODEL")
+    click.echo(f"\nAdministrator key, shown this once:\n\n  {key}\n\nTry it:\n")
+    click.echo(
+        f"  curl {url}/v1/chat/completions \\\n"
+        f"    -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\\n"
+        f'    -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}\'\n\n'
+        'Add "stream": true to see it stream.\n'
+    )

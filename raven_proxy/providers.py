@@ -1,0 +1,112 @@
+"""What upstreams speak: the protocol of a provider plugin, and the shapes it hands out.
+
+A provider is mechanism, registered once under a name that `[[upstreams]] provider = "…"` uses.
+It does no I/O: it builds bytes and reads bytes; the gateway sends them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from .errors import UpstreamRefused
+from .exchange import Exchange, Outgoing, ReplyHead, Usage
+from .faces import Call, Face, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["ModelInfo", "Provider", "Tally", "UsageTap"]
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that a provider is known to offer without asking it."""
+
+    id: str
+    created: int = 0
+    owned_by: str = ""
+    context_window: int | None = None
+    max_tokens: int | None = None
+
+
+class Tally(msgspec.Struct):
+    """What a usage tap made of a reply.
+
+    `complete` is False when the dialect's own end was not seen (`[DONE]`, `message_stop`);
+    `error` is the message of an error event that the provider sent inside the stream.
+    `usage` is None where the provider reported none.
+    """
+
+    usage: Usage | None = None
+    finish_reason: str | None = None
+    complete: bool = True
+    error: str | None = None
+
+
+class UsageTap(Protocol):
+    """Reads a copy of a reply; whatever it raises is logged and never reaches the stream."""
+
+    def feed(self, data: bytes) -> None:
+        """Look at the next bytes of the reply."""
+
+    def close(self) -> Tally:
+        """The reply ended, cleanly or not; say what was seen."""
+
+
+class Provider(Protocol):
+    """A vendor's API.
+
+    `presets` are the names it answers to beside `name` ("groq", "ollama", …).
+    `models` are those known without asking; `requires_key` is judged per preset by `needs_key`.
+    """
+
+    name: str
+
+    def base_url(self, preset: str) -> str | None:
+        """Give the vendor's usual base URL, without a trailing slash; None if it has none."""
+
+    def needs_key(self, preset: str) -> bool:
+        """Say whether calling this vendor without a key is pointless."""
+
+    def known_models(self, preset: str) -> Sequence[ModelInfo]:
+        """List models that are known without asking the vendor."""
+
+    def find_face(self, method: str, endpoint: str) -> Face | None:
+        """Name the face whose dialect this endpoint of the vendor's own API speaks, for raw paths."""
+
+    def build_request(self, exchange: Exchange) -> Outgoing:
+        """Make the vendor's request from `exchange` for `exchange.candidate` and `.credential`.
+
+        Raises InvalidRequest for what the vendor cannot take (always, or only under
+        `X-Raven-Strict: true`).
+        """
+
+    def revise_request(self, exchange: Exchange, head: ReplyHead, body: bytes) -> Outgoing | None:
+        """Given an error reply, return a request worth sending instead, once; None to give up."""
+
+    def read_refusal(self, exchange: Exchange, head: ReplyHead, body: bytes) -> UpstreamRefused:
+        """Turn an error reply (status ≥ 400) into the error that the client will see."""
+
+    def open_translator(self, exchange: Exchange, head: ReplyHead) -> Stage | None:
+        """Give the stage that makes the client's dialect of the reply; None passes bytes untouched."""
+
+    def open_usage_tap(self, exchange: Exchange, head: ReplyHead) -> UsageTap | None:
+        """Give a reader of the provider's own bytes; None where there is nothing to meter."""
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """A provider under one of its names."""
+
+    preset: str
+    provider: Provider
+
+
+def estimate_tokens(size: int) -> int:
+    """Estimate tokens from a length in bytes of text: four bytes a token, rounded up."""
+    return -(-size // 4)
+
+
+def is_call_metered(call: Call) -> bool:
+    """Say whether a call names a model, and so is something a provider bills for."""
+    return call.model is not None

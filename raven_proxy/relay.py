@@ -1,0 +1,262 @@
+"""Move a stream from provider to client as it comes.
+
+A relay is the sink of an `UpstreamConnection` and runs inside its `data_received`: no task, queue,
+lock or timer per chunk. Until the first byte is out a failure is an error reply; after it, the
+dialect's error event and a cut connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from .errors import GatewayError, UpstreamError, UpstreamTimeout, UpstreamTruncated
+from .exchange import Exchange, Outcome
+from .sse import EventMeter
+from .watch import Watch
+
+if TYPE_CHECKING:
+    from .chain import Chain
+    from .server import ClientConnection
+
+__all__ = ["Relay", "Source"]
+
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+
+
+class Source(Protocol):
+    """Where a relay's bytes come from, as far as it must hold them back or stop them."""
+
+    def hold(self) -> None:
+        """Stop delivering for a while."""
+
+    def resume(self) -> None:
+        """Go on delivering."""
+
+    def abort(self) -> None:
+        """Stop for good; nothing more is delivered."""
+
+
+class Relay:
+    """Passes a stream on as it comes; `done` resolves to whether the client's connection may live on.
+
+    Until the first byte is written a failure is raised through `done`, and becomes a proper error
+    reply. After that it becomes the dialect's error event and a cut connection: no `[DONE]`.
+    """
+
+    __slots__ = (
+        "_chain",
+        "_chunked",
+        "_client",
+        "_exchange",
+        "_head",
+        "_held",
+        "_is_sse",
+        "_last_written",
+        "_max_bytes",
+        "_meter",
+        "_send_timeout_s",
+        "_send_timer",
+        "_source",
+        "_watch",
+        "done",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        source: Source,
+        client: ClientConnection,
+        chain: Chain,
+        head: bytes,
+        *,
+        chunked: bool,
+        is_sse: bool,
+    ) -> None:
+        config = exchange.pipeline.config
+        self._exchange = exchange
+        self._source = source
+        self._client: ClientConnection | None = client
+        self._chain = chain
+        self._head = head
+        self._chunked = chunked
+        self._is_sse = is_sse
+        self._max_bytes = config.max_stream_bytes
+        self._meter = EventMeter(config.max_event_bytes) if is_sse else None
+        self._send_timeout_s = config.send_timeout_s
+        self._send_timer: asyncio.TimerHandle | None = None
+        self._held = False
+        self._last_written = b""
+        self.done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._watch = Watch(
+            config.idle_timeout_s,
+            config.total_timeout_s,
+            self._late,
+            config.keepalive_s if is_sse else 0.0,
+            self._keep_alive,
+        )
+        client.watcher = self
+
+    # -- the sink ----------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """Pass the next bytes through the chain and on."""
+        self._watch.touch()
+        try:
+            data = self._chain.feed(data)
+            if self._exchange.produced_bytes > self._max_bytes:
+                raise UpstreamError("The stream is over the size limit.")
+            if self._meter is not None and self._meter.exceeds(data):
+                raise UpstreamError("One event of the stream is over the size limit.")
+        except GatewayError as error:
+            self._source.abort()
+            self.fail(error)
+            return
+        if data:
+            self._write(data)
+
+    def end(self) -> None:
+        """The provider's reply is complete in HTTP; see whether it is in its dialect too."""
+        if self.done.done():
+            return
+        try:
+            rest = self._chain.close()
+        except GatewayError as error:
+            self.fail(error)
+            return
+        if rest:
+            self._write(rest)
+        tally = self._chain.settle()
+        if tally.error is not None:
+            self._exchange.outcome = Outcome.TRUNCATED
+            self._exchange.error = UpstreamError(tally.error)
+        elif not tally.complete:
+            self.fail(UpstreamTruncated("The provider's stream ended before it was complete."))
+            return
+        else:
+            self._exchange.outcome = Outcome.COMPLETED
+        self._finish_well()
+
+    def fail(self, error: GatewayError) -> None:
+        """The reply cannot go on: say so in the client's dialect, and cut."""
+        if self.done.done():
+            return
+        self._chain.settle()
+        if self._head and self._client is not None:  # nothing is out yet: a proper error reply
+            self._stop()
+            self.done.set_exception(error)
+            return
+        self._exchange.error = error
+        self._exchange.outcome = Outcome.TRUNCATED if isinstance(error, UpstreamError) else Outcome.FAILED
+        client = self._client
+        if client is not None and client.transport is not None:
+            render = self._exchange.face.dialect.render_stream_error
+            if self._is_sse and render is not None:
+                frame = render(error, self._exchange.id)
+                self._write(frame if self._at_event_end() else b"\n\n" + frame)
+            client.flush()
+            # Without length and without chunks a closed connection would look complete.
+            if self._is_sse or self._chunked:
+                client.force_close()
+            elif client.transport is not None:
+                client.transport.abort()
+        self._stop()
+        self.done.set_result(False)
+
+    # -- the client --------------------------------------------------------------
+
+    def client_paused(self) -> None:
+        """The client does not keep up: hold the provider back, and give the client its time."""
+        if not self._held and not self.done.done():
+            self._held = self._watch.paused = True
+            self._source.hold()
+            loop = asyncio.get_running_loop()
+            self._send_timer = loop.call_later(self._send_timeout_s, self._client_too_slow)
+
+    def client_drained(self) -> None:
+        """The client takes bytes again."""
+        if self._held:
+            self._held = self._watch.paused = False
+            self._stop_send_timer()
+            self._watch.touch()
+            self._source.resume()
+
+    def leave(self) -> None:
+        """The client is gone and nobody needs the rest: stop the provider, settle what came."""
+        self._source.abort()
+        self._chain.settle()
+        self._stop()
+        if not self.done.done():
+            self.done.set_result(False)
+
+    def drop_client(self) -> None:
+        """The client is gone, but the rest is read for its usage (`on_disconnect = "drain"`)."""
+        if self._client is not None:
+            self._client.watcher = None
+            self._client = None
+        self._head = b""
+        if self._held:
+            self.client_drained()
+
+    def begin(self) -> None:
+        """Send the head now, unless the first bytes already took it along."""
+        if self._head and not self.done.done():
+            self._write(b"")
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the client does not keep up."""
+        return self._held
+
+    # -- inside ------------------------------------------------------------------
+
+    def _write(self, data: bytes) -> None:
+        client = self._client
+        if client is None or client.transport is None:
+            return
+        if data:
+            self._last_written = data[-4:]
+            if self._chunked:
+                data = b"%x\r\n%b\r\n" % (len(data), data)
+        if self._head:
+            data = self._head + data
+            self._head = b""
+        client.send(data)
+
+    def _finish_well(self) -> None:
+        client = self._client
+        if client is not None and client.transport is not None:
+            last = b"0\r\n\r\n" if self._chunked else b""
+            client.send(self._head + last)
+            self._head = b""
+            client.flush()
+        self._stop()
+        if not self.done.done():
+            self.done.set_result(True)
+
+    def _late(self, error: UpstreamTimeout) -> None:
+        self._source.abort()
+        self.fail(error)
+
+    def _client_too_slow(self) -> None:
+        client = self._client
+        if client is not None and client.transport is not None:
+            client.transport.abort()  # connection_lost cancels the handler, which calls `leave`
+
+    def _keep_alive(self) -> None:
+        if not self._held and self._at_event_end():
+            self._write(b": keep-alive\n\n")
+
+    def _at_event_end(self) -> bool:
+        return not self._last_written or self._last_written.endswith(_EVENT_ENDS)
+
+    def _stop_send_timer(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
+
+    def _stop(self) -> None:
+        self._watch.stop()
+        self._stop_send_timer()
+        if self._client is not None and self._client.watcher is self:
+            self._client.watcher = None

@@ -1,0 +1,74 @@
+"""Write replies to the client: heads, whole bodies, errors.
+
+Written straight to the transport: the head is the gateway's own, the body is not touched.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp.helpers import rfc822_formatted_time
+
+from .errors import GatewayError
+from .exchange import Exchange
+from .headers import REASONS, write_head
+from .server import SENT, SENT_AND_CLOSE
+
+if TYPE_CHECKING:
+    from .server import ClientConnection, Sent
+
+__all__ = ["reply_head", "send_error", "send_whole"]
+
+_NO_BODY = frozenset({204, 304})
+
+
+def reply_head(exchange: Exchange, status: int, headers: dict[str, str], *, keep_alive: bool) -> bytes:
+    """Write a reply's head: `headers`, the plugins' own, and the gateway's, in rising precedence."""
+    exchange.status = status
+    final = headers
+    final.update(exchange.response_headers)
+    final["X-Request-ID"] = exchange.id
+    candidate = exchange.candidate
+    if candidate is not None:
+        final["X-Raven-Provider"] = candidate.upstream.name
+        if candidate.model is not None:
+            final["X-Raven-Model"] = candidate.model
+        final["X-Raven-Latency-Ms"] = str(int(exchange.elapsed_ms()))
+    final["Date"] = rfc822_formatted_time()
+    if not keep_alive:
+        final["Connection"] = "close"
+    elif exchange.request.version < (1, 1):
+        final["Connection"] = "keep-alive"
+    return write_head(f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}", final)
+
+
+def send_whole(
+    exchange: Exchange,
+    client: ClientConnection,
+    status: int,
+    headers: dict[str, str],
+    body: bytes,
+    *,
+    keep_alive: bool = True,
+) -> Sent:
+    """Send a reply whose body is all here, in one write."""
+    keep_alive = keep_alive and exchange.request.keep_alive and not exchange.pipeline.is_draining
+    if status not in _NO_BODY:
+        headers["Content-Length"] = str(len(body))
+    head = reply_head(exchange, status, headers, keep_alive=keep_alive)
+    if client.transport is not None:
+        if exchange.request.method == "HEAD" or status in _NO_BODY:
+            client.transport.write(head)
+        elif len(body) < 65536:
+            client.transport.write(head + body)
+        else:
+            client.transport.writelines((head, body))
+    return SENT if keep_alive else SENT_AND_CLOSE
+
+
+def send_error(exchange: Exchange, client: ClientConnection, error: GatewayError) -> Sent:
+    """Send an error in the client's dialect."""
+    body = exchange.face.dialect.render_error(error, exchange.id)
+    headers = {"Content-Type": "application/json", **error.headers}
+    # After a refused body the connection is not worth keeping: nobody knows how much is to come.
+    return send_whole(exchange, client, error.status, headers, body, keep_alive=error.status != 413)

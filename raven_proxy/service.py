@@ -1,0 +1,173 @@
+"""A running gateway: start, listen, reload, drain. One process; two can live side by side in it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiohttp import http_parser
+
+from . import secrets
+from .assembly import assemble
+from .config import Config, load
+from .core_faces import core_faces
+from .errors import ConfigError
+from .gateway import Gateway
+from .pipeline import HookCall, Pipeline
+from .server import Server
+from .storage import SQLiteStorage
+
+__all__ = ["Service", "listen_on"]
+
+_log = structlog.get_logger("raven_proxy.service")
+_GRACE_S = 0.5  # between "not ready" and "not listening": what a load balancer needs to notice
+_STARTUP_TIMEOUT_S = 60.0
+
+
+class Service:
+    """One gateway with its storage and its listening socket.
+
+    `overrides` are config keys from the command line; they hold over reloads too.
+    """
+
+    def __init__(self, config_path: Path | None = None, **overrides: Any) -> None:
+        self._config_path = config_path
+        self._overrides = overrides
+        self._reloading = asyncio.Lock()
+        self._server: Server | None = None
+        self._listener: asyncio.Server | None = None
+        self.gateway: Gateway
+        self.failed_reloads = 0
+
+    async def start(self) -> Gateway:
+        """Load, check and start everything except the listener. Raises ConfigError."""
+        if http_parser.HttpResponseParser.__module__ != "aiohttp._http_parser":
+            raise ConfigError("aiohttp runs without its C parser; install a binary wheel of aiohttp")
+        config = self._load()
+        data_dir = Path(config.data_dir)
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        secret = secrets.load_secret(data_dir, is_loopback=config.is_loopback())
+        storage = await SQLiteStorage.open(data_dir / "raven.db")
+        self.gateway = gateway = Gateway(storage, data_dir, secret)
+        gateway.reload = self.reload
+        try:
+            pipeline = self._assemble(config)
+            gateway.pipeline = pipeline
+            await self._start_plugins(pipeline)
+        except BaseException:
+            await storage.close()
+            raise
+        return gateway
+
+    async def listen(self, sock: socket.socket) -> None:
+        """Accept connections on a bound socket."""
+        gateway = self.gateway
+        self._server = Server(gateway.serve, header_timeout_s=gateway.config.header_timeout_s)
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._server, sock=sock, backlog=4096)
+        gc.collect()
+        gc.freeze()  # what start-up made is never garbage
+        gc.set_threshold(50_000, 20, 50)
+
+    async def reload(self) -> None:
+        """Build a second pipeline from the files as they are now and swap it in.
+
+        Raises ConfigError, and the old pipeline goes on serving, when anything is wrong.
+        """
+        async with self._reloading:
+            gateway = self.gateway
+            try:
+                config = self._load()
+                pipeline = self._assemble(config)
+                await self._start_plugins(pipeline)
+            except ConfigError as error:
+                self.failed_reloads += 1
+                _log.error("reload failed; the old configuration goes on", reason=str(error))
+                raise
+            old, gateway.pipeline = gateway.pipeline, pipeline
+            if (config.listen, config.data_dir) != (old.config.listen, old.config.data_dir):
+                _log.warning("listen and data_dir change only with a restart")
+            _log.info("reloaded", plugins=[plugin.name for plugin in pipeline.plugins])
+            gateway.tasks.spawn(self._retire(old), "retire")
+
+    async def stop(self, *, grace_s: float = _GRACE_S) -> None:
+        """Drain and stop: not ready, then not listening, then everything in flight to its end.
+
+        Bounded by `drain_timeout_s`; what is left then is cut, and billed for what it produced.
+        """
+        gateway = self.gateway
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + gateway.config.drain_timeout_s
+        gateway.is_draining = gateway.pipeline.is_draining = True
+        if self._listener is not None:
+            await asyncio.sleep(min(grace_s, gateway.config.drain_timeout_s / 4))
+            self._listener.close()
+        if self._server is not None:
+            self._server.pre_shutdown()
+            while gateway.in_flight and loop.time() < deadline:
+                await asyncio.sleep(0.02)
+            await self._server.shutdown(0.2)
+        await gateway.tasks.settle(max(1.0, deadline - loop.time()))
+        await self._stop_plugins(gateway.pipeline.hooks["shutdown"])
+        for upstream in gateway.pipeline.upstreams.values():
+            upstream.close()
+        await gateway.storage.close()
+
+    def _load(self) -> Config:
+        return load(self._config_path, **self._overrides)
+
+    def _assemble(self, config: Config) -> Pipeline:
+        drop_ins = Path(config.plugins_dir) if config.plugins_dir is not None else None
+        return assemble(config, core_faces(self.gateway), drop_ins)
+
+    async def _start_plugins(self, pipeline: Pipeline) -> None:
+        started: list[str] = []
+        for call in pipeline.hooks["startup"]:
+            try:
+                async with asyncio.timeout(_STARTUP_TIMEOUT_S):
+                    await call.function(self.gateway)
+            except Exception as error:
+                shutdown = tuple(c for c in pipeline.hooks["shutdown"] if c.plugin in started)
+                await self._stop_plugins(shutdown)
+                if isinstance(error, ConfigError):
+                    raise ConfigError(f"plugin {call.plugin}: {error}") from error
+                raise ConfigError(
+                    f"plugin {call.plugin}: startup: {type(error).__name__}: {error}"
+                ) from error
+            started.append(call.plugin)
+
+    async def _stop_plugins(self, calls: tuple[HookCall, ...]) -> None:
+        for call in reversed(calls):
+            try:
+                async with asyncio.timeout(call.timeout_s):
+                    await call.function(self.gateway)
+            except Exception as error:
+                _log.error("plugin failed", plugin=call.plugin, hook="shutdown", exc_info=error)
+
+    async def _retire(self, pipeline: Pipeline) -> None:
+        while pipeline.in_flight:
+            await asyncio.sleep(0.05)
+        await self._stop_plugins(pipeline.hooks["shutdown"])
+        for upstream in pipeline.upstreams.values():
+            upstream.close()
+
+
+def listen_on(host: str, port: int) -> socket.socket:
+    """Bind a listening address. Raises ConfigError that says why it cannot."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((host, port))
+        except BaseException:
+            sock.close()
+            raise
+    except OSError as error:
+        raise ConfigError(f"listen: {host}:{port}: {error.strerror or error}") from error
+    sock.setblocking(False)
+    return sock

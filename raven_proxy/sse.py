@@ -1,0 +1,158 @@
+"""Server-sent events as bytes: framing that survives any split, and a bound on one event.
+
+Follows the WHATWG HTML standard, section 9.2.6: events end at an empty line, lines end with LF,
+CRLF or CR, one space after the colon is dropped, a leading BOM is ignored. Nothing here decodes
+text, so a character split over two reads is never seen in halves.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+__all__ = ["Event", "EventMeter", "EventReader", "encode_event"]
+
+_BOM = b"\xef\xbb\xbf"
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+# An empty line: two line ends in a row. A CR at the very end may be half of a CRLF.
+_EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n|\Z))")
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One event: the bytes exactly as they came, and its fields.
+
+    `raw` includes the empty line that ends it. `data` is the `data:` lines joined with LF, None
+    where there were none (a comment, a `retry:`). `name` is the `event:` field.
+    """
+
+    raw: bytes
+    data: bytes | None = None
+    name: bytes | None = None
+    id: bytes | None = None
+
+
+class EventReader:
+    """Cut a byte stream into events, whatever the reads look like.
+
+    `feed` returns the events that the new bytes complete. What is incomplete stays in `pending`,
+    and joining every `raw` with `pending` gives the stream back byte for byte.
+    """
+
+    __slots__ = ("_parts", "_size", "_tail", "max_event_bytes")
+
+    def __init__(self, max_event_bytes: int | None = None) -> None:
+        self._parts: list[bytes] = []  # a long event is joined once, not once per read
+        self._size = 0
+        self._tail = b""
+        self.max_event_bytes = max_event_bytes
+
+    @property
+    def pending(self) -> bytes:
+        """The bytes of the event that has not ended yet."""
+        if len(self._parts) > 1:
+            self._parts = [b"".join(self._parts)]
+        return self._parts[0] if self._parts else b""
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Take the next bytes and return the events they complete.
+
+        Raises ValueError when one event grows over `max_event_bytes`.
+        """
+        if not data:
+            return []
+        # The end can lie across the border, at most three bytes back (CR LF CR | LF).
+        window = self._tail + data
+        self._parts.append(data)
+        self._size += len(data)
+        self._tail = window[-3:]
+        if _EVENT_END.search(window) is None:
+            self._check_size()
+            return []
+        text = self.pending
+        return self._split(text, final=False)
+
+    def close(self) -> list[Event]:
+        """The stream ended: return an event whose end was a bare CR; drop nothing silently.
+
+        An unfinished event stays in `pending`: the standard discards it.
+        """
+        return self._split(self.pending, final=True)
+
+    def _split(self, text: bytes, *, final: bool) -> list[Event]:
+        events: list[Event] = []
+        start = 0
+        while True:
+            match = _EVENT_END.search(text, start)
+            if match is None and final and text[start:].endswith((b"\n\r", b"\r\r")):
+                events.append(_parse(text[start:]))
+                start = len(text)
+            if match is None:
+                break
+            events.append(_parse(text[start : match.end()]))
+            start = match.end()
+        rest = text[start:]
+        self._parts = [rest] if rest else []
+        self._size = len(rest)
+        self._tail = rest[-3:]
+        self._check_size()
+        return events
+
+    def _check_size(self) -> None:
+        if self.max_event_bytes is not None and self._size > self.max_event_bytes:
+            raise ValueError(f"an event is over {self.max_event_bytes} bytes")
+
+
+class EventMeter:
+    """Bound the size of one event without cutting the stream into events.
+
+    Cheap enough for every read: a counter since the last empty line. A line end split over two
+    reads is seen too.
+    """
+
+    __slots__ = ("_tail", "limit", "size")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.size = 0
+        self._tail = b""
+
+    def exceeds(self, data: bytes) -> bool:
+        """Take the next bytes; say whether the event they belong to is over the limit."""
+        if data[-2:] == b"\n\n":
+            # The usual read ends with an event's end; only an event inside it could be too long.
+            over = self.size + len(data) > self.limit and self.size + data.find(b"\n\n") > self.limit
+            self.size = 0
+            self._tail = b"\n\n"
+            return over
+        window = self._tail + data
+        end = 0
+        for match in _EVENT_END.finditer(window):
+            end = match.end()
+        self.size = len(window) - end if end else self.size + len(data)
+        self._tail = window[-3:]
+        return self.size > self.limit
+
+
+def _parse(raw: bytes) -> Event:
+    data: list[bytes] | None = None
+    name: bytes | None = None
+    event_id: bytes | None = None
+    text = raw[3:] if raw.startswith(_BOM) else raw
+    for line in _LINE_END.split(text) if b"\r" in text else text.split(b"\n"):
+        field, colon, value = line.partition(b":")
+        if colon and value.startswith(b" "):
+            value = value[1:]
+        if field == b"data":
+            data = [*data, value] if data else [value]
+        elif field == b"event":
+            name = value
+        elif field == b"id":
+            event_id = value
+    return Event(raw, b"\n".join(data) if data is not None else None, name, event_id)
+
+
+def encode_event(data: bytes, name: bytes | None = None) -> bytes:
+    """Frame one event; line feeds inside `data` become further `data:` lines."""
+    lines = b"".join(b"data: " + line + b"\n" for line in data.split(b"\n"))
+    return (b"event: " + name + b"\n" if name else b"") + lines + b"\n"

@@ -1,0 +1,167 @@
+"""Where requests go: one configured provider account, its connections, and how to reach it.
+
+Responsible for reuse, caps, name resolution, TLS and the address guard. Which upstream is
+used, and whether to try another, is the gateway's affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from fnmatch import fnmatchcase
+from urllib.parse import urlsplit
+
+import aiohappyeyeballs
+
+from .config import UpstreamConfig
+from .connection import UpstreamConnection
+from .errors import ConfigError, Overloaded, UpstreamError, UpstreamTimeout
+from .exchange import Credential, Outgoing
+from .headers import write_head
+from .providers import Provider
+
+__all__ = ["Upstream"]
+
+# Providers close idle connections after 60 s and more; leave before they do.
+_MAX_IDLE_S = 50.0
+
+
+class Upstream:
+    """A provider account as the config names it, with its pool of connections.
+
+    `preset` is the provider's name that the config used; `provider` the plugin object behind it.
+    """
+
+    def __init__(
+        self, config: UpstreamConfig, provider: Provider, *, allow_private: bool, implicit: bool = False
+    ) -> None:
+        url = config.base_url or provider.base_url(config.provider)
+        if url is None:
+            raise ConfigError(
+                f"upstream {config.name!r}: provider {config.provider!r} has no usual address; set base_url"
+            )
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ConfigError(f"upstream {config.name!r}: base_url {url!r} is not an http(s) URL")
+        self.name = config.name
+        self.preset = config.provider
+        self.provider = provider
+        self.implicit = implicit  # there without config: a plugin's own
+        self.region = config.region
+        self.models = config.models
+        self.options = config.options
+        self.credential = Credential(config.key.reveal()) if config.key is not None else None
+        self.base_path = parts.path.rstrip("/")
+        self.is_tls = parts.scheme == "https"
+        self.host = parts.hostname
+        self.port = parts.port or (443 if self.is_tls else 80)
+        self.authority = parts.netloc.rpartition("@")[2]
+        self.max_connections = config.max_connections
+        self.open_connections = 0
+        self._allow_private = allow_private
+        self._tls = _tls_context(config) if self.is_tls else None
+        self._idle: list[UpstreamConnection] = []
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"Upstream({self.name!r})"
+
+    def offers(self, model: str) -> bool:
+        """Say whether the config lists `model` here (`models = […]` patterns)."""
+        return any(fnmatchcase(model, pattern) for pattern in self.models)
+
+    def write_request(self, outgoing: Outgoing) -> bytes:
+        """Write the head of `outgoing` for this upstream. Raises InvalidRequest on control characters."""
+        headers = {"host": self.authority, **outgoing.headers, "accept-encoding": "identity"}
+        if outgoing.body or outgoing.method in {"POST", "PUT", "PATCH"}:
+            headers["content-length"] = str(len(outgoing.body))
+        return write_head(f"{outgoing.method} {outgoing.target} HTTP/1.1", headers)
+
+    async def acquire(self, connect_timeout_s: float, *, fresh: bool = False) -> UpstreamConnection:
+        """Give an idle connection, or open one; never waits for another exchange to end.
+
+        Raises Overloaded (503) at `max_connections`, UpstreamTimeout, or UpstreamError.
+        """
+        now = asyncio.get_running_loop().time()
+        while self._idle and not fresh:
+            connection = self._idle.pop()
+            transport = connection.transport
+            if transport is None or transport.is_closing():
+                continue
+            if now - connection.idle_since < _MAX_IDLE_S:
+                return connection
+            transport.close()
+        if self.max_connections and self.open_connections >= self.max_connections:
+            raise Overloaded(f"The upstream {self.name} is at its connection limit.")
+        self.open_connections += 1
+        try:
+            async with asyncio.timeout(connect_timeout_s):
+                return await self._connect()
+        except BaseException as error:
+            self.open_connections -= 1
+            if isinstance(error, TimeoutError):
+                raise UpstreamTimeout(
+                    f"The upstream {self.name} did not accept a connection in time."
+                ) from None
+            if isinstance(error, OSError | ssl.SSLError):
+                raise UpstreamError(f"The upstream {self.name} could not be reached.") from error
+            raise
+
+    def close_idle(self, *, older_than_s: float = 0.0) -> None:
+        """Close connections that have been idle for longer than `older_than_s`."""
+        limit = asyncio.get_running_loop().time() - older_than_s
+        for connection in [c for c in self._idle if c.idle_since <= limit]:
+            self._idle.remove(connection)
+            if connection.transport is not None:
+                connection.transport.close()
+
+    def close(self) -> None:
+        """Take no connection back any more; those in use close when their exchange ends."""
+        self._closed = True
+        self.close_idle()
+
+    async def _connect(self) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        infos = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        if not self._allow_private:
+            # Judged after the name was resolved, so that a name cannot change its mind in between.
+            infos = [info for info in infos if ipaddress.ip_address(info[4][0]).is_global]
+            if not infos:
+                raise UpstreamError(f"The upstream {self.name} has no public address.")
+        sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=0.25, loop=loop)
+        connection = UpstreamConnection(loop, self._keep, self._forget)
+        try:
+            await loop.create_connection(
+                lambda: connection,
+                sock=sock,
+                ssl=self._tls,
+                server_hostname=self.host if self._tls else None,
+            )
+        except BaseException:
+            sock.close()
+            raise
+        return connection
+
+    def _keep(self, connection: UpstreamConnection) -> None:
+        if self._closed:
+            if connection.transport is not None:
+                connection.transport.close()
+            return
+        connection.idle_since = asyncio.get_running_loop().time()
+        self._idle.append(connection)
+
+    def _forget(self, connection: UpstreamConnection) -> None:
+        self.open_connections -= 1
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+
+def _tls_context(config: UpstreamConfig) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=config.ca_file)
+    except OSError as error:
+        raise ConfigError(f"upstream {config.name!r}: ca_file: {error.strerror or error}") from error
+    context.set_alpn_protocols(["http/1.1"])
+    return context

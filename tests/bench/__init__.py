@@ -1,0 +1,18 @@
+"""What a request costs: the gateway, nginx and a bare aiohttp proxy in one run (`python -m tests.bench`).
+
+Load and upstream share one core, the proxy under test has the other for itself. The proxies take turns,
+round by round; the table shows medians. How to read it:
+
+- CPU is what the kernel charged to the proxy's threads from the first request until a second after the
+  last reply, so that batched writes are in it. It is the figure to compare: it hardly depends on the load.
+- Requests per second end where one of the two cores is full. "core busy" below 95 % means that load and
+  upstream were the limit, not the proxy.
+- "50 chunks at once": 50 sends without a pause. A proxy that falls behind finds several chunks in one
+  read and gets cheaper, so here slow proxies look better than they are, and rounds differ. "In a single
+  send" is the same bytes in one piece: the price of a reply when reads are few.
+- "First byte added" is taken with one request in flight, without queues. It includes waking the idle core,
+  which every proxy pays and the direct column does not.
+- Memory is the process's own. Socket buffers belong to the kernel.
+
+`cases.py` lists the loads, `contenders.py` the proxies, `measure.py` the order of things.
+"""
