@@ -107,7 +107,8 @@ async def _send(
 ) -> tuple[UpstreamConnection, ReplyHead]:
     """Send one request; once more on a fresh connection if a kept-alive one turned out closed."""
     exchange.outgoing = outgoing
-    await call_all(exchange.pipeline.before_send, exchange)
+    if exchange.pipeline.before_send:
+        await call_all(exchange.pipeline.before_send, exchange)
     try:
         return await _send_once(exchange, candidate, outgoing, fresh=False)
     except StaleConnection:
@@ -121,10 +122,10 @@ async def _send_once(
 ) -> tuple[UpstreamConnection, ReplyHead]:
     upstream = candidate.upstream
     config = exchange.pipeline.config
+    head = upstream.write_request(outgoing)
     attempt = Attempt(upstream.name, upstream.preset, candidate.model)
     exchange.attempts.append(attempt)
     try:
-        head = upstream.write_request(outgoing)
         connection = await upstream.acquire(config.connect_timeout_s, fresh=fresh)
         attempt.reused_connection = connection.reused
         message = await connection.send(

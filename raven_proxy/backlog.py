@@ -95,9 +95,11 @@ class Backlog:
         if not self._rows and not self._writing.locked():
             return
         # A caller who is cancelled must not leave a batch both committed and queued.
-        await asyncio.shield(self._tasks.spawn(self._drain(), "storage-write-behind"))
+        error = await asyncio.shield(self._tasks.spawn(self._drain(), "storage-drain"))
+        if error is not None:
+            raise error
 
-    async def _drain(self) -> None:
+    async def _drain(self) -> Exception | None:
         async with self._writing:
             left = len(self._rows)
             while left > 0:
@@ -106,12 +108,13 @@ class Backlog:
                 self._many.clear()
                 try:
                     await self._write(batch)
-                except BaseException:
+                except Exception as error:
                     self._rows = batch + self._rows
-                    raise
+                    return error
                 finally:
                     if not self._rows:
                         self._some.clear()
+            return None
 
     async def _write(self, batch: list[tuple[str, tuple[Any, ...]]]) -> None:
         groups: dict[str, list[tuple[Any, ...]]] = {}

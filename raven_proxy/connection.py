@@ -119,6 +119,15 @@ class UpstreamConnection(BaseProtocol):
         self._sink = sink
         self._pump()
 
+    def take(self) -> bytes | None:
+        """Give the whole body if it came with the head, as most do; None means `attach` a sink."""
+        payload = self._payload
+        if payload is None or not payload.is_eof():
+            return None
+        body = payload.read_nowait(-1)
+        self._release()
+        return body
+
     def abort(self) -> None:
         """Drop the connection and whatever it was doing, at once; the sink hears nothing more."""
         self._sink = None

@@ -89,8 +89,10 @@ async def _deliver_whole(
     head = exchange.head
     assert head is not None
     config = exchange.pipeline.config
-    collector = Collector(connection, config.max_stream_bytes, config.idle_timeout_s, config.total_timeout_s)
-    body = await collector.wait()
+    body = connection.take()
+    if body is None:
+        limits = config.max_stream_bytes, config.idle_timeout_s, config.total_timeout_s
+        body = await Collector(connection, *limits).wait()
     return await _send_collected(
         exchange, client, chain, body, forward_reply(head.headers), from_provider=True
     )

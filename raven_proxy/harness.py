@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import sys
 import threading
 import tomllib
@@ -15,9 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import aiohttp
 import msgspec
 import pytest
+from aiohttp import ClientSession  # noqa: TID251 - the client's side of a test, not the proxy's
 
 from .exchange import Exchange, Principal
 from .gateway import Gateway
@@ -25,7 +26,7 @@ from .hookspecs import hookimpl
 from .mock import MockUpstream
 from .service import Service, listen_on
 
-__all__ = ["ADMIN_KEY", "ADMINISTRATOR", "GatewayStarter", "RunningGateway", "name_of"]
+__all__ = ["ADMINISTRATOR", "ADMIN_KEY", "GatewayStarter", "RunningGateway", "name_of"]
 
 ADMIN_KEY = "rk_test_" + "raven" * 8
 """The key that every gateway of `raven` accepts, with every scope."""
@@ -50,7 +51,7 @@ class RunningGateway:
         self.key = ADMIN_KEY
         self.service = Service(folder / "raven.toml")
         self.gateway: Gateway
-        self.client: aiohttp.ClientSession
+        self.client: ClientSession
         self.url = ""
         self._plugins_dir = plugins_dir
         self._check_leaks = check_leaks
@@ -64,7 +65,7 @@ class RunningGateway:
         sock = listen_on("127.0.0.1", 0)
         await self.service.listen(sock)
         self.url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        self.client = aiohttp.ClientSession(  # noqa: TID251 - this is the client's side, not the proxy's
+        self.client = ClientSession(
             self.url,
             headers={"Authorization": f"Bearer {self.key}"},
             json_serialize=lambda value: msgspec.json.encode(value).decode(),
@@ -137,10 +138,10 @@ class GatewayStarter:
         """Start a gateway with `plugins` in this order, and then those of `base`.
 
         A plugin is an entry point's name, the path of a one-file plugin, or an object: class, instance
-        or module. Its config table is called like the entry point or file, or like the class in lower
-        case. `config` is the TOML file as a mapping or text. A MockUpstream becomes the upstream "mock"
-        ("mock2", …) of the provider "openai". Who sends `ADMIN_KEY` is `principal`; with the plugin
-        "auth-keys" it is that plugin's administrator key instead. Raises ConfigError as a start does.
+        or module. Its config table is called like the entry point or file; that of a class `ModelList`
+        is "model-list". `config` is the TOML file as a mapping or text. A MockUpstream becomes the
+        upstream "mock" ("mock2", …) of the provider "openai". Who sends `ADMIN_KEY` is `principal`; with
+        the plugin "auth-keys" it is that plugin's administrator key. Raises ConfigError as a start does.
         """
         self._started += 1
         folder = self._folder / f"gateway{self._started}"
@@ -212,7 +213,8 @@ def name_of(plugin: Any) -> str:
         return plugin.stem
     if isinstance(plugin, ModuleType):
         return plugin.__name__.rpartition(".")[2]
-    return (plugin if isinstance(plugin, type) else type(plugin)).__name__.lower()
+    name = (plugin if isinstance(plugin, type) else type(plugin)).__name__.strip("_")
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
 
 
 def write_toml(table: Mapping[str, Any]) -> str:
@@ -240,7 +242,7 @@ def _describe(one: MockUpstream | Mapping[str, Any], index: int, folder: Path) -
 
 async def _settles(is_true: Callable[[], bool]) -> bool:
     deadline = asyncio.get_running_loop().time() + _SETTLE_S
-    while not is_true():  # noqa: ASYNC110 - nothing announces what is waited for
+    while not is_true():
         if asyncio.get_running_loop().time() > deadline:
             return False
         await asyncio.sleep(0.01)

@@ -41,9 +41,7 @@ _NOT_UPSTREAM = _HOP_BY_HOP | frozenset(
     "origin referer dnt priority".split()
 )
 _NOT_UPSTREAM_PREFIXES = ("x-raven-", "x_raven_", "sec-", "proxy-", "access-control-")
-_MUST_BE_SINGLE = frozenset(
-    "content-type content-length host x-provider-key x-org-id x-raven-strict".split()
-)
+_MUST_BE_SINGLE = frozenset("content-type content-length host x-provider-key x-org-id x-raven-strict".split())
 _TO_CLIENT = frozenset(
     "content-type content-disposition content-language content-range accept-ranges cache-control etag "
     "last-modified retry-after retry-after-ms x-should-retry deprecation sunset warning".split()
@@ -51,15 +49,6 @@ _TO_CLIENT = frozenset(
 _TO_CLIENT_PREFIXES = (
     "openai-", "anthropic-", "x-groq-", "x-ms-", "apim-", "azureml-", "x-inference-", "x-envoy-upstream-",
 )  # fmt: skip
-    "openai-",
-    "anthropic-",
-    "x-groq-",
-    "x-ms-",
-    "apim-",
-    "azureml-",
-    "x-inference-",
-    "x-envoy-upstream-",
-)
 _SECRET_LIKE = ("key", "token", "secret", "auth", "cookie")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -101,11 +90,7 @@ def collect_request(items: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 def forward_request(headers: dict[str, str]) -> dict[str, str]:
     """Choose the client's headers that a provider may see."""
-    outgoing = {
-        name: value
-        for name, value in headers.items()
-        if name not in _NOT_UPSTREAM and not name.startswith(_NOT_UPSTREAM_PREFIXES)
-    }
+    outgoing = {name: value for name, value in headers.items() if _goes_upstream(name)}
     if "connection" in headers:
         for name in headers["connection"].lower().split(","):
             outgoing.pop(name.strip(), None)
@@ -119,22 +104,38 @@ def read_reply(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     """
     headers: dict[str, str] = {}
     for raw_name, raw_value in raw:
-        name = raw_name.decode("latin-1").lower()
+        name = _decode_name(raw_name)
         value = raw_value.decode("utf-8", "surrogateescape")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    if _CONTROL.search("\t".join(headers.values())):
+    values = "".join(headers.values())
+    if not values.isprintable() and _CONTROL.search(values):
         raise UpstreamError("The provider sent a header with a control character.")
     return headers
 
 
 def forward_reply(headers: dict[str, str]) -> dict[str, str]:
     """Choose the provider's headers that a client may see."""
-    return {
-        name: value
-        for name, value in headers.items()
-        if name in _TO_CLIENT
-        or (name.startswith(_TO_CLIENT_PREFIXES) and not any(word in name for word in _SECRET_LIKE))
-    }
+    return {name: value for name, value in headers.items() if _goes_to_client(name)}
+
+
+# Names repeat from request to request: each is judged once, within a bounded memory.
+
+
+@lru_cache(maxsize=4096)
+def _decode_name(raw_name: bytes) -> str:
+    return raw_name.decode("latin-1").lower()
+
+
+@lru_cache(maxsize=4096)
+def _goes_upstream(name: str) -> bool:
+    return name not in _NOT_UPSTREAM and not name.startswith(_NOT_UPSTREAM_PREFIXES)
+
+
+@lru_cache(maxsize=4096)
+def _goes_to_client(name: str) -> bool:
+    if name in _TO_CLIENT:
+        return True
+    return name.startswith(_TO_CLIENT_PREFIXES) and not any(word in name for word in _SECRET_LIKE)
 
 
 def write_head(start_line: str, headers: dict[str, str]) -> bytes:

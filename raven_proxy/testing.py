@@ -30,7 +30,7 @@ from .exchange import Candidate, Exchange, Outgoing, Principal, ReplyHead
 from .faces import Call, Face, Stage
 
 if TYPE_CHECKING:
-    from .harness import GatewayStarter, RunningGateway
+    from .harness import GatewayStarter
     from .mock import MockUpstream
 
 _async_fixture: Any
@@ -39,7 +39,7 @@ try:  # without pytest-asyncio the asynchronous fixtures cannot run, but other p
 except ImportError:  # pragma: no cover
     _async_fixture = pytest.fixture
 
-__all__ = ["ExchangeFactory", "GatewayStarter", "RunningGateway", "assert_fails_closed", "run_stage"]
+__all__ = ["ExchangeFactory", "assert_fails_closed", "run_stage"]
 
 
 class ExchangeFactory(Protocol):

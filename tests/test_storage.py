@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -24,12 +25,21 @@ INSERT = "INSERT INTO notes (id, text) VALUES (?, ?)"
 NOTES = "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)"
 
 
+@asynccontextmanager
+async def open_storage(path: Path) -> AsyncIterator[SQLiteStorage]:
+    # Its thread would keep the test run alive.
+    storage = await SQLiteStorage.open(path)
+    try:
+        yield storage
+    finally:
+        await storage.close()
+
+
 @pytest.fixture
 async def storage(tmp_path: Path) -> AsyncIterator[SQLiteStorage]:
-    opened = await SQLiteStorage.open(tmp_path / "data" / "raven.db")
-    await opened.migrate("notes", [NOTES])
-    yield opened
-    await opened.close()
+    async with open_storage(tmp_path / "data" / "raven.db") as opened:
+        await opened.migrate("notes", [NOTES])
+        yield opened
 
 
 async def ids(storage: Storage) -> list[int]:
@@ -124,9 +134,8 @@ asyncio.run(main())
 """
     path = tmp_path / "raven.db"
     await asyncio.gather(*[run_python(script, str(path)) for _ in range(5)])
-    storage = await SQLiteStorage.open(path)
-    assert await storage.fetch_one("SELECT COUNT(*) AS n FROM counted") == {"n": 20}
-    await storage.close()
+    async with open_storage(path) as storage:
+        assert await storage.fetch_one("SELECT COUNT(*) AS n FROM counted") == {"n": 20}
 
 
 # Transactions
@@ -214,7 +223,7 @@ async def test_rows_are_written_without_a_flush_within_moments(storage: SQLiteSt
     for round_number in range(3):
         storage.write_behind(INSERT, (round_number, "x"))
         async with asyncio.timeout(2):
-            while len(await ids(storage)) <= round_number:  # noqa: ASYNC110
+            while len(await ids(storage)) <= round_number:
                 await asyncio.sleep(0.02)
 
 
@@ -260,24 +269,23 @@ async def test_rows_wait_while_the_database_is_locked(
 ) -> None:
     monkeypatch.setattr(storage_module, "_BUSY_TIMEOUT_S", 0.01)
     monkeypatch.setattr(backlog, "_RETRY_S", 0.05)
-    storage = await SQLiteStorage.open(tmp_path / "raven.db")
-    await storage.migrate("notes", [NOTES])
-    other = sqlite3.connect(tmp_path / "raven.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    for number in range(10):
-        storage.write_behind(INSERT, (number, "x"))
-    with pytest.raises(sqlite3.OperationalError, match="locked"):
+    async with open_storage(tmp_path / "raven.db") as storage:
+        await storage.migrate("notes", [NOTES])
+        other = sqlite3.connect(tmp_path / "raven.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        for number in range(10):
+            storage.write_behind(INSERT, (number, "x"))
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            await storage.flush()
+        with capture_logs() as logs:
+            await asyncio.sleep(0.3)
+        assert {line["event"] for line in logs} == {"write-behind has to wait"}
+        storage.write_behind(INSERT, (10, "x"))
+        other.execute("ROLLBACK")
+        other.close()
         await storage.flush()
-    with capture_logs() as logs:
-        await asyncio.sleep(0.3)
-    assert logs[0]["event"] == "write-behind has to wait"
-    storage.write_behind(INSERT, (10, "x"))
-    other.execute("ROLLBACK")
-    other.close()
-    await storage.flush()
-    assert await ids(storage) == list(range(11))
-    assert storage.lost_rows == 0
-    await storage.close()
+        assert await ids(storage) == list(range(11))
+        assert storage.lost_rows == 0
 
 
 async def test_the_backlog_is_bounded_and_says_what_it_lost(
@@ -307,11 +315,10 @@ async def test_a_cancelled_flush_writes_each_row_once(storage: SQLiteStorage) ->
 
 
 async def test_close_writes_what_is_queued(tmp_path: Path) -> None:
-    storage = await SQLiteStorage.open(tmp_path / "raven.db")
-    await storage.migrate("notes", [NOTES])
-    for number in range(1234):
-        storage.write_behind(INSERT, (number, "x"))
-    await storage.close()
+    async with open_storage(tmp_path / "raven.db") as storage:
+        await storage.migrate("notes", [NOTES])
+        for number in range(1234):
+            storage.write_behind(INSERT, (number, "x"))
     with sqlite3.connect(tmp_path / "raven.db") as reader:
         assert reader.execute("SELECT COUNT(*) FROM notes").fetchone() == (1234,)
     reader.close()
@@ -340,11 +347,10 @@ asyncio.run(main())
     await process.stdout.readline()
     process.send_signal(signal.SIGKILL)
     await process.communicate()
-    storage = await SQLiteStorage.open(tmp_path / "raven.db")
-    rows = await storage.fetch_all("SELECT id FROM notes ORDER BY id")
-    assert [row["id"] for row in rows] == list(range(len(rows)))
-    assert len(rows) > 10_000
-    await storage.close()
+    async with open_storage(tmp_path / "raven.db") as storage:
+        rows = await storage.fetch_all("SELECT id FROM notes ORDER BY id")
+        assert [row["id"] for row in rows] == list(range(len(rows)))
+        assert len(rows) > 10_000
 
 
 # Changes

@@ -73,7 +73,7 @@ _HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
 # Faults that are a different value of one or two fields.
 _FIELDS: dict[str, dict[str, object]] = {
     "1xx": {"preface": b"HTTP/1.1 100 Continue\r\n\r\n" + _HINTS},
-    "204": {"status": 204, "reason": "No Content", "body": b"", "chunks": None},
+    "204": {"status": 204, "reason": "No Content", "headers": {}, "body": b"", "chunks": None},
     "close": {**_NOTHING, "end": "cut"},
     "close-delimited": {"framing": "close"},
     "connection-close": {"end": "close"},
@@ -198,7 +198,10 @@ def _mixed_ends(usual: ScriptedReply, _: Seen) -> ScriptedReply:
 
 def _comments(usual: ScriptedReply, _: Seen) -> ScriptedReply:
     def commented(index: int, chunk: bytes) -> Pieces:
-        return [b": ping\n\n", b"event: message\nid: %d\nretry: 1500\n: why\n%b" % (index, chunk)]
+        # Official clients take a comment that follows an id for an event without data.
+        if index < 3:
+            return [b": ping\n\n", b"event: message\n%b" % chunk]
+        return [b": ping\nevent: message\nid: %d\nretry: 1500\n%b" % (index, chunk)]
 
     return _each_chunk(usual, commented)
 

@@ -105,7 +105,7 @@ class MockUpstream:
     async def wait_until(self, true: Callable[[], object], timeout_s: float = 2.0) -> None:
         """Return when `true()` is, looked at every 5 ms; raises TimeoutError."""
         async with asyncio.timeout(timeout_s):
-            while not true():  # noqa: ASYNC110 - the condition is the caller's and has no event
+            while not true():
                 await asyncio.sleep(0.005)
 
     def drop_connections(self, *, reset: bool = False) -> None:

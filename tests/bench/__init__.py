@@ -12,6 +12,8 @@ round by round; the table shows medians. How to read it:
   send" is the same bytes in one piece: the price of a reply when reads are few.
 - "First byte added" is taken with one request in flight, without queues. It includes waking the idle core,
   which every proxy pays and the direct column does not.
+- A sample during which others held the proxy's core for over a tenth of the time is taken again, twice at
+  most. If that does not help, the table says that the machine was not quiet.
 - Memory is the process's own. Socket buffers belong to the kernel.
 
 `cases.py` lists the loads, `contenders.py` the proxies, `measure.py` the order of things.

@@ -245,7 +245,7 @@ async def _hold(run: Run, job: Job) -> Result:
     run.begin(job.connections)
     start = perf_counter()
     run.launch(job.ramp_s)
-    while len(run.first) < job.connections and perf_counter() - start < job.limit_s:  # noqa: ASYNC110
+    while len(run.first) < job.connections and perf_counter() - start < job.limit_s:
         await asyncio.sleep(0.02)  # polled: an event would cost every request of the other jobs
     await _told()
     return run.result(perf_counter() - start)

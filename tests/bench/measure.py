@@ -18,7 +18,10 @@ from .contenders import Contender
 from .job import Job, Result
 from .process import BenchError, Cores, Process
 
-__all__ = ["DIRECT", "Bench", "Footprint", "Record", "Sample", "say"]
+__all__ = ["DIRECT", "QUIET", "Bench", "Footprint", "Record", "Sample", "say"]
+
+QUIET = 0.1
+"""A proxy that others keep from its core for a larger share of the time than this says little."""
 
 DIRECT = "direct"
 """Stands for no proxy at all: what load and upstream take by themselves."""
@@ -132,9 +135,23 @@ class Bench:
                     say(f"round {number}/{rounds}: {case.name}")
                     for name, port in _turned(ports, number):
                         job = case.job(port, self._key, share if number else share / 4)
-                        sample = self._measure(case, name, job, pids[name], settle_s if number else 0.1)
                         if number:
+                            sample = self._measure_quietly(case, name, job, pids[name], settle_s)
                             self.record.samples.append(sample)
+                        else:
+                            self._measure(case, name, job, pids[name], 0.1)
+
+    def _measure_quietly(self, case: Case, name: str, job: Job, pids: list[int], settle_s: float) -> Sample:
+        """Measure again, twice at most, while others disturb; keep the least disturbed sample.
+
+        What decides is who had the core, never how fast the proxy was.
+        """
+        samples: list[Sample] = []
+        for _ in range(3):
+            samples.append(self._measure(case, name, job, pids, settle_s))
+            if (samples[-1].waited or 0.0) <= QUIET:
+                break
+        return min(samples, key=lambda sample: sample.waited or 0.0)
 
     def _measure(self, case: Case, name: str, job: Job, pids: list[int], settle_s: float) -> Sample:
         with self._load(job) as load:

@@ -10,7 +10,7 @@ from statistics import median
 import msgspec
 
 from .cases import CASES, Case
-from .measure import DIRECT, Footprint, Record, Sample
+from .measure import DIRECT, QUIET, Footprint, Record, Sample
 
 __all__ = ["METRICS", "faults", "missed", "render"]
 
@@ -74,7 +74,7 @@ def render(record: Record, cases: list[Case]) -> str:
             both = compared and a in figures and figures.get(b, 0) > 0
             cells.append(f"{figures[a] / figures[b]:.2f}" if both else "")
         lines.append(f"| {case} | {label} | " + " | ".join(cells) + " |")
-    notes = [_spread(record), _verdict(record, cases), _describe_faults(record)]
+    notes = [_spread(record), _noise(record), _verdict(record, cases), _describe_faults(record)]
     return "\n".join([*lines, "", *filter(None, notes)])
 
 
@@ -198,10 +198,19 @@ def _spread(record: Record) -> str:
                 shares.append((max(cpu) - min(cpu)) / median(cpu))
         if shares:
             parts.append(f"{_TITLES[name]} {median(shares):.0%} (worst case {max(shares):.0%})")
-    waited = [s.waited for s in record.samples if s.waited is not None]
-    if waited:
-        parts.append(f"waited for a core that others held {max(waited):.0%} of the time at worst")
     return f"CPU per request, highest to lowest round: {', '.join(parts)}." if parts else ""
+
+
+def _noise(record: Record) -> str:
+    """Warn when other programs had the proxy's core: chunks then pile up and are read together."""
+    waited = [sample.waited for sample in record.samples if sample.waited is not None]
+    loud = sum(share > QUIET for share in waited)
+    if not loud:
+        return ""
+    return (
+        f"NOT A QUIET MACHINE: in {loud} of {len(waited)} samples others held the proxy's core for more than "
+        f"{QUIET:.0%} of the time (worst {max(waited):.0%}). Repeat before you believe the streams."
+    )
 
 
 def _machine() -> str:

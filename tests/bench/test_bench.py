@@ -66,7 +66,7 @@ async def test_chunks_leave_one_by_one(model: str) -> None:
     upstream.data_received(encode_request(_job(stream=True, model=model)))
     assert len(transport.sends) == 1
     async with asyncio.timeout(5):
-        while len(transport.sends) < CHUNKS:  # noqa: ASYNC110  # a transport has nobody to tell
+        while len(transport.sends) < CHUNKS:  # a transport has nobody to tell
             await asyncio.sleep(0.001)
     assert transport.sends[-1].endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
 
