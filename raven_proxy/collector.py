@@ -28,10 +28,12 @@ class Collector:
             self._watch = Watch(idle_s, total_s, self._late)
 
     def feed(self, data: bytes) -> None:
-        """Keep the next bytes. Raises UpstreamError over the limit."""
+        """Keep the next bytes; over the limit, give up."""
         self._size += len(data)
         if self._size > self._limit:
-            raise UpstreamError("The provider's reply is over the size limit.")
+            self._source.abort()
+            self.fail(UpstreamError("The provider's reply is over the size limit."))
+            return
         self._parts.append(data)
         if self._watch is not None:
             self._watch.touch()

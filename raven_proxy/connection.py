@@ -7,6 +7,7 @@ task is woken and nothing is queued per chunk. Who is called and when to retry i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Protocol
 
@@ -38,6 +39,38 @@ class StaleConnection(UpstreamError):
     """A kept-alive connection was closed by the provider before a byte of the reply came."""
 
 
+class _SinkReader(StreamReader):
+    """What a body's reader becomes once a sink takes it: a list that is emptied after each read.
+
+    The parser makes and feeds the reader, and its own flow control and chunk marks cost more per
+    chunk than the parser: here `hold` and `resume` do that work. Same slots, so the class of the
+    reader in use can be changed.
+    """
+
+    __slots__ = ()
+
+    def feed_data(self, data: bytes, size: int = 0) -> bool:
+        """Keep the next bytes until the read is parsed."""
+        del size
+        self._buffer.append(data)
+        return False
+
+    def begin_http_chunk_receiving(self) -> None:
+        """Nobody asks where chunks began."""
+
+    def end_http_chunk_receiving(self) -> None:
+        """Nobody asks where chunks ended."""
+
+    def take(self) -> bytes:
+        """Give what this read brought."""
+        buffer = self._buffer
+        if len(buffer) == 1:
+            return buffer.popleft()
+        data = b"".join(buffer)
+        buffer.clear()
+        return data
+
+
 class UpstreamConnection(BaseProtocol):
     """One keep-alive connection; at most one exchange at a time.
 
@@ -51,7 +84,6 @@ class UpstreamConnection(BaseProtocol):
         "_on_closed",
         "_on_idle",
         "_payload",
-        "_pumping",
         "_sink",
         "idle_since",
         "message",
@@ -70,7 +102,6 @@ class UpstreamConnection(BaseProtocol):
         self._head: asyncio.Future[RawResponseMessage] | None = None
         self._payload: StreamReader | None = None
         self._sink: Sink | None = None
-        self._pumping = False
         self._may_reuse = True
         self.message: RawResponseMessage | None = None
         self.reused = False
@@ -117,6 +148,16 @@ class UpstreamConnection(BaseProtocol):
     def attach(self, sink: Sink) -> None:
         """Deliver the body to `sink`, beginning with what has arrived; may call `end` at once."""
         self._sink = sink
+        payload = self._payload
+        if payload is None or payload is EMPTY_PAYLOAD:
+            self._pump()
+            return
+        early = b""
+        with contextlib.suppress(Exception):  # an early failure is met again in `_pump`
+            early = payload.read_nowait(-1)
+        payload.__class__ = _SinkReader  # type: ignore[assignment]
+        if early:
+            sink.feed(early)
         self._pump()
 
     def take(self) -> bytes | None:
@@ -202,24 +243,22 @@ class UpstreamConnection(BaseProtocol):
                 self._head.set_result(message)
 
     def _pump(self) -> None:
-        payload = self._payload
-        if self._pumping or payload is None:  # reading may resume the parser, which comes back here
+        payload, sink = self._payload, self._sink
+        if payload is None or sink is None:
             return
-        self._pumping = True
-        try:
-            while self._sink is not None and (data := payload.read_nowait(-1)):
-                self._sink.feed(data)
-        except UpstreamError as error:
-            self._fail(error)
-        except Exception as error:  # the parser's verdict on the body
-            self._fail(UpstreamTruncated(f"The provider's reply broke off ({type(error).__name__})."))
-        finally:
-            self._pumping = False
-        sink = self._sink
-        if sink is not None and payload.is_eof():
+        if type(payload) is _SinkReader and (data := payload.take()):
+            sink.feed(data)
+            if self._sink is None:  # the sink had enough, and aborted
+                return
+        if payload.is_eof():
             self._sink = None
             self._release()
             sink.end()
+        elif (broken := payload.exception()) is not None:
+            error = broken if isinstance(broken, UpstreamError) else None
+            self._fail(
+                error or UpstreamTruncated(f"The provider's reply broke off ({type(broken).__name__}).")
+            )
 
     def _release(self) -> None:
         self._parser = None

@@ -131,7 +131,12 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: Plugin) -> None:
     known = [
         name for name in vars(hookspecs) if hasattr(getattr(hookspecs, name), f"{hookspecs.PROJECT}_spec")
     ]
-    for caller in manager.get_hookcallers(plugin.instance) or ():
+    callers = manager.get_hookcallers(plugin.instance)
+    if not callers:
+        raise ConfigError(
+            f"plugin {plugin.name}: {plugin.source} has no @hookimpl function, nor a class Plugin with one"
+        )
+    for caller in callers:
         for impl in caller.get_hookimpls():
             if impl.plugin_name != plugin.name:
                 continue

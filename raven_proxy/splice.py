@@ -20,6 +20,7 @@ Spans = dict[str, tuple[int, int]]
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NAME = re.compile(rb'[ \t\r\n]*[{,][ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
+_AFTER = re.compile(rb"[ \t\r\n]*[,}]")
 _POSITION = re.compile(r"\(byte (\d+)\)")
 
 
@@ -67,9 +68,10 @@ def _locate(body: bytes, members: dict[str, msgspec.Raw]) -> Spans:
         start = match.end()
         # The decoder keeps a repeated key's last value: its first occurrence then differs, or is
         # the same text and is found in `spans`.
-        if body.find(value, start) != start or name in spans:
-            raise InvalidRequest(f"The key {name!r} appears more than once.", param=name)
         end = start + len(memoryview(value))
+        # Nor may it only begin alike: `"n":12,"n":1`.
+        if body.find(value, start, end) != start or name in spans or not _AFTER.match(body, end):
+            raise InvalidRequest(f"The key {name!r} appears more than once.", param=name)
         spans[name] = (start, end)
         match = _NAME.match(body, end)
     return spans

@@ -151,11 +151,10 @@ class KeyStore:
                 return None
             return await _insert(transaction, new, DEFAULT_ORGANIZATION)
 
-    async def list(self, *, organization_id: str | None = None) -> list[Key]:
-        """List all keys, revoked ones too, the oldest first."""
-        where, params = _where(organization_id)
-        rows = await self._storage.fetch_all(f"SELECT * FROM keys {where} ORDER BY created_at, id", params)  # noqa: S608
-        return [_read(row) for row in rows]
+    async def list_all(self, *, organization_id: str | None = None) -> list[Key]:
+        """List the keys, revoked ones too, the oldest first."""
+        rows = await self._storage.fetch_all("SELECT * FROM keys ORDER BY created_at, id")
+        return [_read(row) for row in rows if organization_id in (None, row["organization_id"])]
 
     async def get(self, key_id: str, *, organization_id: str | None = None) -> Key:
         """Give one key. Raises NotFound."""
@@ -171,9 +170,7 @@ class KeyStore:
             await transaction.bump(TOPIC)
         return _read(rows[0])
 
-    async def rotate(
-        self, key_id: str, *, grace_s: int = 0, organization_id: str | None = None
-    ) -> Issued:
+    async def rotate(self, key_id: str, *, grace_s: int = 0, organization_id: str | None = None) -> Issued:
         """Give a key a new secret; the old one goes on for `grace_s` seconds, by default not at all.
 
         Raises NotFound, and Refused (409) for a revoked key.
@@ -225,10 +222,6 @@ async def _find(where: Storage | Transaction, key_id: str, organization_id: str 
     if row is None or organization_id not in (None, row["organization_id"]):
         raise NotFound("There is no such key.")
     return row
-
-
-def _where(organization_id: str | None) -> tuple[str, tuple[str, ...]]:
-    return ("", ()) if organization_id is None else ("WHERE organization_id = ?", (organization_id,))
 
 
 def _read(row: Row) -> Key:

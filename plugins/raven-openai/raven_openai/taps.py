@@ -193,17 +193,23 @@ class StreamTap:
             self._is_done = done is not None and _is_data(text, done.start())
 
     def _find_error(self, text: bytes) -> str | None:
-        for match in _ERROR.finditer(text):
-            document = documents.read_at(text, match.start())
-            error = documents.error_of(document, self._metering.secret) if document is not None else None
+        found = [*_ERROR.finditer(text), *_ERROR_EVENT.finditer(text)]
+        for match in sorted(found, key=re.Match.start):
+            error = self._read_error(text, match.start())
             if error is not None:
                 return error
-        for match in _ERROR_EVENT.finditer(text):
-            if _starts_line(text, match.start()):
-                event = next(events.split(text[match.start() :]))
-                said = read_error(events.data_of(event)).message
-                return scrub(said, self._metering.secret)[:2048] or "The provider reported an error."
         return None
+
+    def _read_error(self, text: bytes, position: int) -> str | None:
+        secret = self._metering.secret
+        if text[position : position + 1] == b'"':
+            document = documents.read_at(text, position)
+            return documents.error_of(document, secret) if document is not None else None
+        if position and text[position - 1] not in b"\r\n":
+            return None  # the model's words
+        event = next(events.split(text[position:]))
+        said = read_error(events.data_of(event)).message
+        return scrub(said, secret)[:2048] or "The provider reported an error."
 
 
 def _last_match(pattern: re.Pattern[bytes], needle: bytes, text: bytes) -> re.Match[bytes] | None:
@@ -231,10 +237,6 @@ def _last_usage(text: bytes) -> dict[str, Any] | None:
 
 def _is_data(text: bytes, position: int) -> bool:
     return text[events.line_start(text, position) : position] in {b"data:", b"data: "}
-
-
-def _starts_line(text: bytes, position: int) -> bool:
-    return position == 0 or text[position - 1] in b"\r\n"
 
 
 def _without_long_events(text: bytes) -> bytes:

@@ -46,7 +46,9 @@ def test_an_alias_changes_the_model_and_nothing_else(make_exchange: Make) -> Non
     ],
 )
 @pytest.mark.parametrize("model", ["alias", "another"])
-def test_t29_usage_is_asked_for_by_a_splice(make_exchange: Make, theirs: bytes, ours: bytes, model: str) -> None:
+def test_t29_usage_is_asked_for_by_a_splice(
+    make_exchange: Make, theirs: bytes, ours: bytes, model: str
+) -> None:
     exchange = make_exchange(ODD % theirs, model=model)
     body = build_body(exchange, PRESETS["openai"], ask_usage=True)
     expected = (ODD % ours).replace(b'"alias"', b'"%s"' % model.encode())
@@ -56,7 +58,9 @@ def test_t29_usage_is_asked_for_by_a_splice(make_exchange: Make, theirs: bytes, 
     assert body == expected
 
 
-LIMITED = Preset(renames={"max_completion_tokens": "max_tokens", "seed": "random_seed"}, unsupported=frozenset({"user"}))
+LIMITED = Preset(
+    renames={"max_completion_tokens": "max_tokens", "seed": "random_seed"}, unsupported=frozenset({"user"})
+)
 CHAT = b'{"model":"m",%s"messages":[{"role":"user","content":"Hi"}]%s}'
 
 
@@ -77,11 +81,15 @@ def test_parameters_are_fitted_to_the_vendor(
 ) -> None:
     exchange = make_exchange(CHAT % (before, after))
     body = build_body(exchange, LIMITED, ask_usage=False)
-    assert msgspec.json.decode(body) == {"model": "m", "messages": [{"role": "user", "content": "Hi"}]} | expected
+    assert (
+        msgspec.json.decode(body)
+        == {"model": "m", "messages": [{"role": "user", "content": "Hi"}]} | expected
+    )
 
 
 @pytest.mark.parametrize(
-    ("after", "param"), [(b',"user":"u"', "user"), (b',"seed":1,"random_seed":2', "seed"), (b',"user":null', None)]
+    ("after", "param"),
+    [(b',"user":"u"', "user"), (b',"seed":1,"random_seed":2', "seed"), (b',"user":null', None)],
 )
 def test_strict_names_what_would_be_dropped(make_exchange: Make, after: bytes, param: str | None) -> None:
     exchange = make_exchange(CHAT % (b"", after), headers={"x-raven-strict": "true"})

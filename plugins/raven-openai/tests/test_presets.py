@@ -52,7 +52,9 @@ def test_every_recorded_vendor_has_a_row(recordings: list[Any]) -> None:
 
 
 def test_the_config_adds_and_replaces_rows() -> None:
-    table = {"presets": {"mine": {"base_url": "https://llm.example/v1"}, "vllm": {"usage_in_stream": "never"}}}
+    table = {
+        "presets": {"mine": {"base_url": "https://llm.example/v1"}, "vllm": {"usage_in_stream": "never"}}
+    }
     config = decode_table(table, OpenAI.Config, "raven.toml")
     names: list[str] = []
     found: list[Any] = []

@@ -1,0 +1,120 @@
+"""The plugin `auth-keys`: who is calling, by virtual keys in the database.
+
+Responsible for `authenticate`, the first administrator's key and the `keys` commands. Scopes and
+allowed models travel in the `Principal`; the gateway checks them. No request touches the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from hmac import compare_digest
+
+import click
+
+from raven_proxy import Exchange, Forbidden, Principal, Unauthenticated, hookimpl
+from raven_proxy.gateway import Gateway
+from raven_proxy.storage import Storage
+
+from .administrator import ENVIRONMENT_KEY_ID, read_environment
+from .commands import keys_group
+from .keys import ADMIN_SCOPES, PROXY_SCOPES, TOPIC, Issued, Key, KeyStore, NewKey
+from .snapshot import NOBODY, Entry, is_inside, load_entries
+
+__all__ = ["ADMIN_SCOPES", "PROXY_SCOPES", "AuthKeys", "Issued", "Key", "KeyStore", "NewKey"]
+
+_TOUCH_INTERVAL_S = 60.0
+_TOUCH = "UPDATE keys SET last_used_at = ? WHERE id = ? AND (last_used_at IS NULL OR last_used_at < ?)"
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="raven-proxy"'}  # RFC 9110 section 11.6.1
+
+
+class AuthKeys:
+    """Accepts `Authorization: Bearer <key>`, or `x-api-key: <key>` as Anthropic's clients send it."""
+
+    def __init__(self) -> None:
+        self._entries: Mapping[str, Entry] = {}
+        self._fixed: dict[str, Entry] = {}  # the administrator of the environment
+        self._touch_after: dict[str, float] = {}  # key id → when its use is worth a row again
+        self._storage: Storage
+        self._refreshing = asyncio.Lock()
+        self._stop_watching: Callable[[], None] | None = None
+
+    @hookimpl
+    def register_commands(self, register: Callable[[click.Command], None]) -> None:
+        """Add `raven-proxy keys`."""
+        register(keys_group)
+
+    @hookimpl
+    async def startup(self, gateway: Gateway) -> None:
+        """Load the keys; make and announce an administrator's if there is none."""
+        self._storage = gateway.storage
+        store = KeyStore(gateway.storage)
+        await store.migrate()
+        administrator = read_environment(is_loopback=gateway.config.is_loopback())
+        if administrator is not None:
+            self._fixed = {administrator.digest: administrator}
+            self._touch_after[ENVIRONMENT_KEY_ID] = math.inf
+        else:
+            issued = await store.create_first_administrator()
+            if issued is not None:
+                gateway.announce("admin_key", issued.secret)
+        self._stop_watching = gateway.storage.watch(TOPIC, self.refresh)
+        await self.refresh()
+
+    @hookimpl
+    async def shutdown(self) -> None:
+        """Watch no longer."""
+        if self._stop_watching is not None:
+            self._stop_watching()
+
+    @hookimpl
+    async def authenticate(self, exchange: Exchange) -> Principal | None:
+        """Find the caller by the key's digest; every bad key gets one and the same answer."""
+        headers = exchange.headers
+        credentials = headers.get("authorization")
+        if credentials is None:
+            token = headers.get("x-api-key")
+            if token is None:
+                if "cookie" in headers:
+                    return None  # a plugin that knows sessions may know the caller
+                raise _no_key()
+        else:
+            token = credentials[7:]
+            if credentials[:7].lower() != "bearer " or headers.get("x-api-key", token) != token:
+                raise _bad_key()
+        # Header values may hold bytes that are no UTF-8; such a key is simply unknown.
+        digest = hashlib.sha256(token.encode("utf-8", "backslashreplace")).hexdigest()
+        entry = self._entries.get(digest, NOBODY)
+        now = time.time()
+        if not compare_digest(entry.digest, digest) or now >= entry.expires_at:
+            raise _bad_key()
+        if entry.networks is not None and not is_inside(exchange.client_address, entry.networks):
+            raise Forbidden("This key may not be used from this address.", code="ip_not_allowed")
+        principal = entry.principal
+        if now >= self._touch_after.get(principal.key_id, 0.0):
+            self._touch(principal.key_id, now)
+        return principal
+
+    async def refresh(self) -> None:
+        """Read the keys anew; from the next request on the new ones hold."""
+        async with self._refreshing:  # the one that began last must also end last
+            self._entries = {**await load_entries(self._storage), **self._fixed}
+
+    def _touch(self, key_id: str, now: float) -> None:
+        self._touch_after[key_id] = now + _TOUCH_INTERVAL_S
+        self._storage.write_behind(_TOUCH, (int(now), key_id, int(now)))
+
+
+def _bad_key() -> Unauthenticated:
+    return Unauthenticated("Invalid API key.", code="invalid_api_key", headers=dict(_CHALLENGE))
+
+
+def _no_key() -> Unauthenticated:
+    return Unauthenticated(
+        "No API key was given. Send it as: Authorization: Bearer <key> (or as x-api-key: <key>).",
+        code="invalid_api_key",
+        headers=dict(_CHALLENGE),
+    )

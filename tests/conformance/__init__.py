@@ -1,0 +1,1 @@
+"""What was promised, checked from outside: recorded vendors, documented requests, official clients."""
