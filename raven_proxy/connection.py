@@ -155,7 +155,7 @@ class UpstreamConnection(BaseProtocol):
         early = b""
         with contextlib.suppress(Exception):  # an early failure is met again in `_pump`
             early = payload.read_nowait(-1)
-        payload.__class__ = _SinkReader  # type: ignore[assignment]
+        payload.__class__ = _SinkReader
         if early:
             sink.feed(early)
         self._pump()

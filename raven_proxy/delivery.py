@@ -157,7 +157,7 @@ async def _deliver_stream(
         if principal is not None and principal.on_disconnect == "drain" and not gateway.is_draining:
             exchange.notes["detached"] = True
             relay.drop_client()
-            gateway.tasks.spawn(_drain(gateway, exchange, relay), "drain")
+            gateway.tasks.launch(_drain(gateway, exchange, relay), "drain")
         else:
             relay.leave()
         raise

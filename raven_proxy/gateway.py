@@ -106,7 +106,7 @@ class Gateway:
         if exchange.face.public:
             exchange.pipeline.in_flight -= 1
             return
-        self.tasks.spawn(self._observe(exchange), "finish_exchange")
+        self.tasks.launch(self._observe(exchange), "finish_exchange")
 
     # -- one request ---------------------------------------------------------------
 
@@ -130,9 +130,9 @@ class Gateway:
             raise Forbidden(f"This key lacks the scope {face.scope}.", code="missing_scope")
         if face.raw:
             exchange.face = face = attempts.find_raw_face(exchange, principal)
-        exchange.body = body = await read_body(exchange, pipeline.config)
         if face.json_body and request.method in {"POST", "PUT", "PATCH"}:
             require_json(headers)
+        exchange.body = body = await read_body(exchange, pipeline.config)
         exchange.call = face.read_call(body)
         await self._judge(exchange, principal)
 

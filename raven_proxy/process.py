@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -60,11 +61,16 @@ async def _serve(config_path: Path | None, overrides: dict[str, Any], sock: sock
     await service.listen(sock)
     if _WORKER not in os.environ:
         _greet(gateway, sock)
+    else:
+        gateway.reload = lambda: _reload_workers(service)
+    gc.collect()
+    gc.freeze()  # what start-up made is never garbage
+    gc.set_threshold(50_000, 20, 50)
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
 
     def reload() -> None:
-        gateway.tasks.spawn(_reload(service), "reload")
+        gateway.tasks.launch(_reload(service), "reload")
 
     loop.add_signal_handler(signal.SIGHUP, reload)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -73,6 +79,12 @@ async def _serve(config_path: Path | None, overrides: dict[str, Any], sock: sock
     for number in (signal.SIGTERM, signal.SIGINT):  # a second signal means now
         loop.add_signal_handler(number, os._exit, 130)
     await service.stop()
+
+
+async def _reload_workers(service: Service) -> None:
+    """Reload here, where the caller sees what is wrong, then in every worker."""
+    await service.reload()
+    os.kill(os.getppid(), signal.SIGHUP)
 
 
 async def _reload(service: Service) -> None:
@@ -151,6 +163,12 @@ def _greet(gateway: Gateway, sock: socket.socket) -> None:
     click.echo(f"Raven Proxy is listening on {url}")
     key = next((value for kind, value in gateway.announcements if kind == "admin_key"), None)
     if key is None:
+        from_environment = "RAVEN_ADMIN_KEY" in os.environ
+        click.echo(
+            "The administrator's key is the one in RAVEN_ADMIN_KEY."
+            if from_environment
+            else "The administrator's key was shown at the first start; `raven-proxy keys create --admin` makes another."
+        )
         return
     upstreams = gateway.pipeline.upstreams
     model = "demo/chat" if "demo" in upstreams else next((m.name for m in gateway.config.models), "MODEL")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["reply_head", "send_error", "send_whole"]
 
 _NO_BODY = frozenset({204, 304})
+# After these nobody knows where the next request would begin, or how much is still to come.
+_CLOSE_AFTER = frozenset({408, 413, 417, 501, 505})
 
 
 def reply_head(exchange: Exchange, status: int, headers: dict[str, str], *, keep_alive: bool) -> bytes:
@@ -70,5 +72,5 @@ def send_error(exchange: Exchange, client: ClientConnection, error: GatewayError
     """Send an error in the client's dialect."""
     body = exchange.face.dialect.render_error(error, exchange.id)
     headers = {"Content-Type": "application/json", **error.headers}
-    # After a refused body the connection is not worth keeping: nobody knows how much is to come.
-    return send_whole(exchange, client, error.status, headers, body, keep_alive=error.status != 413)
+    keep_alive = error.status not in _CLOSE_AFTER
+    return send_whole(exchange, client, error.status, headers, body, keep_alive=keep_alive)

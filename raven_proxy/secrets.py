@@ -55,6 +55,14 @@ def load_secret(data_dir: Path, *, is_loopback: bool) -> bytes:
         return hashlib.sha256(value.encode()).digest()
     path = data_dir / "secret"
     try:
+        text = _read_or_make(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the secret {path}: {getattr(error, 'strerror', None) or error}") from error
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _read_or_make(path: Path) -> str:
+    try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         text = path.read_text().strip()
@@ -63,4 +71,4 @@ def load_secret(data_dir: Path, *, is_loopback: bool) -> bytes:
         text = secrets.token_hex(32)
         with os.fdopen(descriptor, "w") as file:
             file.write(text + "\n")
-    return hashlib.sha256(text.encode()).digest()
+    return text

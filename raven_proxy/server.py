@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from secrets import token_hex
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -128,7 +129,7 @@ class ClientConnection(web.RequestHandler):
         """Answer a request that is not valid HTTP with constant words: its bytes may hold a key."""
         del request, status, exc, message
         error = InvalidRequest("The request is not valid HTTP.")
-        request_id = "req_malformed"
+        request_id = "req_" + token_hex(12)
         response = web.Response(
             status=error.status,
             body=envelope(error, request_id),

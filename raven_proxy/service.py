@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,10 @@ class Service:
             raise ConfigError("aiohttp runs without its C parser; install a binary wheel of aiohttp")
         config = self._load()
         data_dir = Path(config.data_dir)
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ConfigError(f"data_dir: {data_dir}: {error.strerror or error}") from error
         secret = secrets.load_secret(data_dir, is_loopback=config.is_loopback())
         storage = await SQLiteStorage.open(data_dir / "raven.db")
         self.gateway = gateway = Gateway(storage, data_dir, secret)
@@ -69,9 +71,6 @@ class Service:
         self._server = Server(gateway.serve, header_timeout_s=gateway.config.header_timeout_s)
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(self._server, sock=sock, backlog=4096)
-        gc.collect()
-        gc.freeze()  # what start-up made is never garbage
-        gc.set_threshold(50_000, 20, 50)
 
     async def reload(self) -> None:
         """Build a second pipeline from the files as they are now and swap it in.
@@ -92,7 +91,7 @@ class Service:
             if (config.listen, config.data_dir) != (old.config.listen, old.config.data_dir):
                 _log.warning("listen and data_dir change only with a restart")
             _log.info("reloaded", plugins=[plugin.name for plugin in pipeline.plugins])
-            gateway.tasks.spawn(self._retire(old), "retire")
+            gateway.tasks.launch(self._retire(old), "retire")
 
     async def stop(self, *, grace_s: float = _GRACE_S) -> None:
         """Drain and stop: not ready, then not listening, then everything in flight to its end.

@@ -29,6 +29,10 @@ class Tasks:
         task.add_done_callback(self._forget)
         return task
 
+    def launch(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        """Start `work` that nobody waits for."""
+        _ = self.spawn(work, name)
+
     async def settle(self, timeout_s: float) -> None:
         """Wait for what runs now, at most `timeout_s`; what is left after that is cancelled."""
         if self._running:

@@ -126,7 +126,9 @@ def test_a_tool_is_not_called_when_nobody_asks():
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
 def test_a_tool_is_called_when_tool_choice_says_so(choice):
-    assert [name for name, _ in calls_of(ask("Hello", tools=[WEATHER], tool_choice=choice))] == ["get_weather"]
+    assert [name for name, _ in calls_of(ask("Hello", tools=[WEATHER], tool_choice=choice))] == [
+        "get_weather"
+    ]
 
 
 def test_several_tools_are_called_unless_they_may_not():
@@ -140,7 +142,11 @@ def test_several_tools_are_called_unless_they_may_not():
 def test_streamed_tool_calls_join_to_the_whole_ones():
     answer = ask("weather in Oslo?", tools=[WEATHER], stream=True)
     whole = answer.whole["choices"][0]["message"]["tool_calls"][0]
-    parts = [c["choices"][0]["delta"]["tool_calls"][0] for c in answer.chunks if "tool_calls" in c["choices"][0]["delta"]]
+    parts = [
+        c["choices"][0]["delta"]["tool_calls"][0]
+        for c in answer.chunks
+        if "tool_calls" in c["choices"][0]["delta"]
+    ]
     assert parts[0]["id"] == whole["id"]
     assert parts[0]["function"]["name"] == "get_weather"
     assert {part["index"] for part in parts} == {0}

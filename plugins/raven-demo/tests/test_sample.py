@@ -52,7 +52,10 @@ def test_what_is_made_is_what_the_schema_asks_for(question):
         ({"type": "array", "items": {"type": "integer"}, "minItems": 3, "uniqueItems": True}, [1, 2, 3]),
         ({"type": "array", "items": {}, "maxItems": 0}, []),
         ({"anyOf": [{"type": "null"}, {"type": "integer"}]}, 1),
-        ({"allOf": [{"properties": {"a": {"const": 1}}}, {"properties": {"b": {"const": 2}}}]}, {"a": 1, "b": 2}),
+        (
+            {"allOf": [{"properties": {"a": {"const": 1}}}, {"properties": {"b": {"const": 2}}}]},
+            {"a": 1, "b": 2},
+        ),
         ({"$ref": "#/$defs/x~1y", "$defs": {"x/y": {"const": "found"}}}, "found"),
         ({"type": "object", "required": ["a"]}, {"a": "example a"}),
         ({}, "example value"),

@@ -52,15 +52,8 @@ def read(text: bytes) -> Document | None:
 
 def read_at(text: bytes, position: int) -> Document | None:
     """Read the event around `position` in SSE text; None if it holds no JSON object."""
-    found = read(events.line_at(text, position))
-    if found is not None:
-        return found
-    start = 0
-    for event in events.split(text):  # its JSON may be spread over several `data:` lines
-        start += len(event)
-        if position < start:
-            return read(events.data_of(event))
-    return None
+    # Its JSON may be spread over several `data:` lines.
+    return read(events.line_at(text, position)) or read(events.data_of(events.event_at(text, position)))
 
 
 def choices_of(document: Document) -> list[Choice]:

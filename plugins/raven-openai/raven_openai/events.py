@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from raven_proxy.sse import EventReader
 
-__all__ = ["EVENT_END", "data_of", "last_end", "line_at", "line_start", "split"]
+__all__ = ["EVENT_END", "data_of", "event_at", "last_end", "line_at", "line_end", "line_start", "split"]
 
 # An empty line: two line ends in a row. A CR at the very end may be half of a CRLF.
 EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n|\Z))")
@@ -46,11 +46,32 @@ def line_start(text: bytes, position: int) -> int:
     return max(text.rfind(b"\n", 0, position), text.rfind(b"\r", 0, position)) + 1
 
 
+def line_end(text: bytes, position: int) -> int:
+    """Find where the line around `position` ends, before its line end."""
+    match = _LINE.match(text, position)
+    return match.end() if match is not None else position
+
+
 def line_at(text: bytes, position: int) -> bytes:
     """Give the value of the `data:` line around `position`; b"" if it lies on another line."""
-    line = _LINE.match(text, line_start(text, position))
-    value = line[0] if line is not None else b""
-    return value[5:] if value.startswith(b"data:") else b""
+    start = line_start(text, position)
+    return text[start + 5 : line_end(text, position)] if text.startswith(b"data:", start) else b""
+
+
+def event_at(text: bytes, position: int) -> bytes:
+    """Give the event around `position`."""
+    begin = 0
+    for end in (b"\n\n", b"\r\n\r\n", b"\r\r"):
+        found = text.rfind(end, begin, position)
+        begin = found + len(end) if found >= 0 else begin
+    closing = EVENT_END.search(text, position)
+    near = text[begin : closing.end() if closing is not None else len(text)]
+    start = begin
+    for event in split(near):
+        start += len(event)
+        if position < start:
+            return event
+    return b""
 
 
 def data_of(event: bytes) -> bytes:

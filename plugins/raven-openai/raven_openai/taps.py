@@ -28,7 +28,6 @@ _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"([^"\\]*)"')
 _ERROR = re.compile(rb'"error"(?!\s*:\s*null)')
 _ERROR_EVENT = re.compile(rb"event: ?error")
-_DONE = re.compile(rb"\[DONE\]")
 
 
 class Metering(msgspec.Struct, frozen=True):
@@ -189,15 +188,18 @@ class StreamTap:
         if self._error is None:
             self._error = self._find_error(text)
         if not self._is_done:
-            done = _last_match(_DONE, b"[DONE]", text)
-            self._is_done = done is not None and _is_data(text, done.start())
+            self._is_done = _has_done(text)
 
     def _find_error(self, text: bytes) -> str | None:
         found = [*_ERROR.finditer(text), *_ERROR_EVENT.finditer(text)]
+        read_to = 0
         for match in sorted(found, key=re.Match.start):
+            if match.start() < read_to:
+                continue
             error = self._read_error(text, match.start())
             if error is not None:
                 return error
+            read_to = events.line_end(text, match.start())  # one look at each line
         return None
 
     def _read_error(self, text: bytes, position: int) -> str | None:
@@ -235,8 +237,14 @@ def _last_usage(text: bytes) -> dict[str, Any] | None:
     return None
 
 
-def _is_data(text: bytes, position: int) -> bool:
-    return text[events.line_start(text, position) : position] in {b"data:", b"data: "}
+def _has_done(text: bytes) -> bool:
+    at = text.rfind(b"[DONE]")
+    while at >= 0:
+        field = at - 6 if text[at - 1 : at] == b" " else at - 5
+        if text[max(0, field) : at].rstrip() == b"data:" and (field == 0 or text[field - 1] in b"\r\n"):
+            return True
+        at = text.rfind(b"[DONE]", 0, at)
+    return False
 
 
 def _without_long_events(text: bytes) -> bytes:
