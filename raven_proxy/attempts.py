@@ -162,7 +162,7 @@ async def _read_error(exchange: Exchange, connection: UpstreamConnection, head: 
 
 def _read_opaque(body: bytes) -> Call:
     """Judge what can be judged of a body that no face describes: a JSON object's model, if any."""
-    if not body.lstrip()[:1] == b"{":
+    if body.lstrip()[:1] != b"{":
         return Call()
     members = scan(body)
     span = members.get("model")

@@ -147,15 +147,16 @@ class UpstreamConnection(BaseProtocol):
 
     def attach(self, sink: Sink) -> None:
         """Deliver the body to `sink`, beginning with what has arrived; may call `end` at once."""
-        self._sink = sink
         payload = self._payload
         if payload is None or payload is EMPTY_PAYLOAD:
+            self._sink = sink
             self._pump()
             return
         early = b""
         with contextlib.suppress(Exception):  # an early failure is met again in `_pump`
             early = payload.read_nowait(-1)
         payload.__class__ = _SinkReader
+        self._sink = sink  # not before: reading calls `data_received`, which would end an empty body
         if early:
             sink.feed(early)
         self._pump()

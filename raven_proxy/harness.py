@@ -46,7 +46,7 @@ class RunningGateway:
     the gateway's config, data and drop-in plugins. `url` has no trailing slash.
     """
 
-    def __init__(self, folder: Path, plugins_dir: Path | None, *, check_leaks: bool) -> None:
+    def __init__(self, folder: Path, plugins_dir: Path | None) -> None:
         self.folder = folder
         self.key = ADMIN_KEY
         self.service = Service(folder / "raven.toml")
@@ -54,9 +54,6 @@ class RunningGateway:
         self.client: ClientSession
         self.url = ""
         self._plugins_dir = plugins_dir
-        self._check_leaks = check_leaks
-        self._tasks_before = asyncio.all_tasks()
-        self._threads_before = set(threading.enumerate())
 
     async def start(self) -> None:
         """Start, and listen on a free port; for `GatewayStarter`. Raises ConfigError."""
@@ -78,31 +75,19 @@ class RunningGateway:
         self._link_drop_ins()
         await self.service.reload()
 
-    async def stop(self) -> None:
-        """Stop; for `GatewayStarter`. Raises AssertionError if anything is left behind."""
+    async def stop(self) -> list[str]:
+        """Stop, and say what it left behind; for `GatewayStarter`."""
         gateway = self.gateway
         await self.client.close()
-        leaks: list[str] = []
-        if self._check_leaks and not await _settles(lambda: not (gateway.in_flight or len(gateway.tasks))):
+        leaks = []
+        if not await _settles(lambda: not (gateway.in_flight or len(gateway.tasks))):
             leaks.append(f"{gateway.in_flight} exchanges and {len(gateway.tasks)} background tasks go on")
         await self.service.stop(grace_s=0.0)
         gc.unfreeze()  # what each service freezes for speed would pile up over a test run
-        if self._check_leaks:
-            await _settles(lambda: not any(self._leaks()))
-            leaks += self._leaks()
-        if leaks:
-            raise AssertionError("the gateway leaks: " + "; ".join(leaks))
-
-    def _leaks(self) -> Iterator[str]:
-        for upstream in self.gateway.pipeline.upstreams.values():
-            if upstream.open_connections:
-                yield f"{upstream.open_connections} connections to {upstream.name} are open"
-        for task in asyncio.all_tasks() - self._tasks_before:
-            if task is not asyncio.current_task():
-                yield f"the task {task.get_name()} goes on ({task.get_coro()})"
-        for thread in set(threading.enumerate()) - self._threads_before:
-            if not thread.name.startswith("asyncio_"):  # the loop's own, for name resolution
-                yield f"the thread {thread.name} goes on"
+        upstreams = gateway.pipeline.upstreams.values()
+        await _settles(lambda: not any(upstream.open_connections for upstream in upstreams))
+        leaks += [f"connections to {one.name} are open" for one in upstreams if one.open_connections]
+        return leaks
 
     def _link_drop_ins(self) -> None:
         """Put links to the test's own files beside ours: its folder is not ours to write in."""
@@ -123,6 +108,9 @@ class GatewayStarter:
         self._monkeypatch = monkeypatch
         self._running: list[RunningGateway] = []
         self._started = 0
+        self._check_leaks = True
+        self._tasks_before: set[asyncio.Task[Any]] = set()
+        self._threads_before: set[threading.Thread] = set()
 
     async def __call__(
         self,
@@ -160,21 +148,33 @@ class GatewayStarter:
         }
         table |= tomllib.loads(config) if isinstance(config, str) else config or {}
         (folder / "raven.toml").write_text(write_toml(table))
-        running = RunningGateway(folder, plugins_dir, check_leaks=check_leaks)
+        if not self._running:
+            self._tasks_before, self._threads_before = asyncio.all_tasks(), set(threading.enumerate())
+        self._check_leaks = self._check_leaks and check_leaks
+        running = RunningGateway(folder, plugins_dir)
         await running.start()
         self._running.append(running)
         return running
 
     async def stop(self) -> None:
-        """Stop every gateway, the newest first. Raises AssertionError if one leaks."""
+        """Stop every gateway, the newest first. Raises AssertionError if anything of theirs goes on."""
+        if not self._running:
+            return
         leaks: list[str] = []
         while self._running:
-            try:
-                await self._running.pop().stop()
-            except AssertionError as error:
-                leaks.append(str(error))
-        if leaks:
-            raise AssertionError("\n".join(leaks))
+            leaks += await self._running.pop().stop()
+        await _settles(lambda: not any(self._survivors()))
+        leaks += self._survivors()
+        if leaks and self._check_leaks:
+            raise AssertionError("the gateway leaks: " + "; ".join(leaks))
+
+    def _survivors(self) -> Iterator[str]:
+        for task in asyncio.all_tasks() - self._tasks_before:
+            if task is not asyncio.current_task():
+                yield f"the task {task.get_name()} goes on ({task.get_coro()})"
+        for thread in set(threading.enumerate()) - self._threads_before:
+            if not thread.name.startswith("asyncio_"):  # the loop's own, for name resolution
+                yield f"the thread {thread.name} goes on"
 
     def _place(self, plugin: Any, drop_ins: Path) -> str:
         """Put a plugin where a gateway looks for it; give its name."""

@@ -18,7 +18,7 @@ import structlog
 __all__ = ["configure", "redact", "scrub"]
 
 _SECRET = re.compile(
-    r"(?i)(\b(?:sk|rk|pk|gsk|xai|hf|nvapi|pplx|fw|key|tok|AIza)[-_][A-Za-z0-9_\-]{8,}|\bAIza[A-Za-z0-9_\-]{20,}"
+    r"(?i)(\b(?:sk|rk|pk|gsk|xai|hf|nvapi|pplx|fw|AIza)[-_][A-Za-z0-9_\-]{8,}|\bAIza[A-Za-z0-9_\-]{20,}"
     r"|(?<=bearer )[^\s\"',]+|(?<=basic )[^\s\"',]+|(?<=[?&]key=)[^\s&\"']+|(?<=api_key=)[^\s&\"']+)"
 )
 _SECRET_NAMES = frozenset(

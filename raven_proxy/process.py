@@ -164,11 +164,8 @@ def _greet(gateway: Gateway, sock: socket.socket) -> None:
     key = next((value for kind, value in gateway.announcements if kind == "admin_key"), None)
     if key is None:
         from_environment = "RAVEN_ADMIN_KEY" in os.environ
-        click.echo(
-            "The administrator's key is the one in RAVEN_ADMIN_KEY."
-            if from_environment
-            else "The administrator's key was shown at the first start; `raven-proxy keys create --admin` makes another."
-        )
+        where = "is the one in RAVEN_ADMIN_KEY" if from_environment else "was shown at the first start"
+        click.echo(f"The administrator's key {where}; `raven-proxy keys create --admin` makes another.")
         return
     upstreams = gateway.pipeline.upstreams
     model = "demo/chat" if "demo" in upstreams else next((m.name for m in gateway.config.models), "MODEL")

@@ -117,7 +117,7 @@ async def test_a_recorded_reply_on_its_face(
     assert seen.body.count(_ASKED) <= 1
     assert (seen.path, seen.key) == (rec.path, "sk-vendor-0123456789abcdef")
     assert seen.headers["x-vendor-header"] == "kept"
-    assert status == rec.status
+    assert status == rec.status, reply[:400]
     assert headers.get("content-type") == rec.response["headers"].get("content-type")
     assert headers["x-request-id"].startswith("req_")
     assert (headers["x-raven-provider"], headers["x-raven-model"]) == ("vendor", model)
@@ -146,7 +146,7 @@ async def test_a_recorded_reply_on_the_raw_path(
     _same(seen.body, body)
     assert (seen.method, seen.target) == (rec.request["method"], rec.target)
     assert seen.key == "sk-vendor-0123456789abcdef"
-    assert status == rec.status
+    assert status == rec.status, reply[:400]
     _same(reply, rec.body)
     exchange = await _noted(upstream, ledger)
     if rec.surface != "models":
@@ -189,8 +189,8 @@ async def test_a_recorded_stream_however_it_is_cut(
     cuttings = _cuttings(rec.body, random.Random(rec.id))
     for count, chunks in enumerate(cuttings, 1):
         upstream.seen.clear()
-        replayed = ScriptedReply.from_recording({"response": rec.response}, chunks=chunks, body=b"")
-        upstream.script(replayed)
+        replayed = ScriptedReply.from_recording({"response": rec.response})
+        upstream.script(msgspec.structs.replace(replayed, chunks=chunks))
         _, _, reply = await _send(gateway, f"/v1/{rec.endpoint}", _body_of(rec, **options))
         asked = "stream_options" not in rec.payload or "stream_options" in options
         _same(reply, _on_the_face(rec, asked_for_us=asked))

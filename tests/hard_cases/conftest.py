@@ -182,7 +182,7 @@ class Case:
 
 
 @pytest.fixture
-def lines() -> Iterator[list[bytes]]:
+def log_lines() -> Iterator[list[bytes]]:
     """Collect the log at its most talkative level."""
     collected: list[bytes] = []
     before = logging.root.handlers[:]
@@ -193,7 +193,7 @@ def lines() -> Iterator[list[bytes]]:
 
 
 @pytest.fixture
-async def case(raven: GatewayStarter, upstream: MockUpstream, lines: list[bytes]) -> AsyncIterator[Case]:
-    made = Case(raven, upstream, lines)
+async def case(raven: GatewayStarter, upstream: MockUpstream, log_lines: list[bytes]) -> AsyncIterator[Case]:
+    made = Case(raven, upstream, log_lines)
     yield made
     await made.check()

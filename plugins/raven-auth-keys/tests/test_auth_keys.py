@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import raven_auth_keys
 from raven_auth_keys import ADMIN_SCOPES, PROXY_SCOPES, AuthKeys, Issued, KeyStore, NewKey
 from raven_auth_keys.keys import digest_of
 
@@ -45,8 +46,7 @@ class Worker:
     async def accepts(self, secret: str) -> bool:
         try:
             return await self.ask(authorization=f"Bearer {secret}") is not None
-        except Unauthenticated as error:
-            assert error.message == "Invalid API key."
+        except Unauthenticated:
             return False
 
 
@@ -77,13 +77,19 @@ async def create(worker: Worker, **fields: Any) -> Issued:
     return await worker.store.create(NewKey(**{"name": "test", **fields}))
 
 
+def pass_time(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let `authenticate` see a clock that is ahead."""
+    real = time.time
+    monkeypatch.setattr(raven_auth_keys, "time", SimpleNamespace(time=lambda: real() + seconds))
+
+
 # Who gets in
 
 
 async def test_a_key_names_its_caller(worker: Worker) -> None:
     issued = await create(
-        worker, name="team", environment="test", allowed_models=("gpt-*",), rate_limit_rpm=60, max_concurrency=3,
-        plan="pro", member_id="mem_1", on_disconnect="drain",
+        worker, name="team", environment="test", allowed_models=("gpt-*",), rate_limit_rpm=60,
+        max_concurrency=3, plan="pro", member_id="mem_1", on_disconnect="drain",
     )  # fmt: skip
     principal = await worker.ask(authorization=f"Bearer {issued.secret}")
     assert principal is not None
@@ -119,10 +125,11 @@ async def test_T52_whatever_is_no_valid_key_gets_the_same_answer(worker: Worker)
     bad: list[dict[str, str]] = [
         {"authorization": value}
         for value in (
-            "", "Bearer", "Bearer ", f"Bearer  {secret}", f"Bearer {secret} ", f"Bearer {secret} x", f"Bearer\t{secret}",
-            f"Bearer {secret},Bearer {secret}", f"Basic {secret}", secret, f"Token {secret}", f"Bearer {secret[:-1]}",
-            f"Bearer {secret.upper()}", f"Bearer {secret}\x00", "Bearer schlüssel", "Bearer \udcff\udcfe",
-            "Bearer " + "k" * 8192, f"Bearer {digest_of(secret)}", f"Bearer {revoked.secret}", "Bearer " + "0" * 64,
+            "", "Bearer", "Bearer ", f"Bearer  {secret}", f"Bearer {secret} ", f"Bearer {secret} x",
+            f"Bearer\t{secret}", f"Bearer {secret},Bearer {secret}", f"Basic {secret}", secret,
+            f"Token {secret}", f"Bearer {secret[:-1]}", f"Bearer {secret.upper()}", f"Bearer {secret}\x00",
+            "Bearer schlüssel", "Bearer \udcff\udcfe", "Bearer " + "k" * 8192, f"Bearer {digest_of(secret)}",
+            f"Bearer {revoked.secret}", "Bearer " + "0" * 64,
         )
     ]  # fmt: skip
     bad += [{"x_api_key": ""}, {"x_api_key": f"Bearer {secret}"}, {"x_api_key": "wrong"}]
@@ -144,25 +151,28 @@ async def test_no_credential_at_all_says_how_to_send_one(worker: Worker) -> None
     assert await worker.ask(cookie="session=abc") is None, "a plugin for sessions may know"
 
 
-async def test_a_bad_key_takes_about_as_long_whatever_is_bad_about_it(worker: Worker) -> None:
-    async def measure(secret: str) -> float:
-        took = []
-        for _ in range(300):
+async def test_T52_a_bad_key_takes_about_as_long_whatever_is_bad_about_it(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expired = await create(worker, expires_at=datetime.now(UTC) + timedelta(seconds=2))
+    pass_time(monkeypatch, 3)
+    took: dict[str, list[float]] = {expired.secret: [], "rk_live_" + "x" * 32: [], "x": []}
+    for _ in range(500):  # in turn, so that a busy machine slows all of them
+        for secret, times in took.items():
             start = time.perf_counter()
-            await worker.accepts(secret)
-            took.append(time.perf_counter() - start)
-        return sorted(took)[150]
-
-    issued = await create(worker, expires_at=datetime.now(UTC) + timedelta(seconds=1))
-    await asyncio.sleep(1.1)
-    expired, unknown = await measure(issued.secret), await measure("rk_live_" + "x" * 32)
-    assert 0.5 < expired / unknown < 2
+            assert not await worker.accepts(secret)
+            times.append(time.perf_counter() - start)
+    medians = sorted(sorted(times)[250] for times in took.values())
+    assert medians[-1] < 2 * medians[0]
 
 
-async def test_an_expired_key_ends_with_its_second(worker: Worker) -> None:
-    issued = await create(worker, expires_at=datetime.now(UTC) + timedelta(seconds=2))
+async def test_T55_an_expired_key_ends_with_its_second(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issued = await create(worker, expires_at=datetime.now(UTC) + timedelta(hours=1))
+    pass_time(monkeypatch, 3590)
     assert await worker.accepts(issued.secret)
-    await asyncio.sleep(2.1)
+    pass_time(monkeypatch, 3601)
     assert not await worker.accepts(issued.secret)
 
 
@@ -255,13 +265,15 @@ async def test_T55_revoke_and_rotate_hold_here_at_once_and_elsewhere_within_a_se
         assert await there.accepts(rotated.secret)
 
 
-async def test_rotation_with_grace_lets_the_old_secret_go_on_for_a_while(worker: Worker) -> None:
+async def test_rotation_with_grace_lets_the_old_secret_go_on_for_a_while(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     issued = await create(worker)
-    rotated = await worker.store.rotate(issued.key.id, grace_s=2)
+    rotated = await worker.store.rotate(issued.key.id, grace_s=60)
     assert rotated.key.id == issued.key.id
     assert await worker.accepts(issued.secret)
     assert await worker.accepts(rotated.secret)
-    await asyncio.sleep(2.1)
+    pass_time(monkeypatch, 61)
     assert not await worker.accepts(issued.secret)
     assert await worker.accepts(rotated.secret)
     again = await worker.store.rotate(issued.key.id, grace_s=60)
@@ -329,7 +341,8 @@ async def test_the_variable_s_key_holds_while_it_is_set_and_is_stored_nowhere(
     "value",
     [
         "", "admin", "changeme", "a" * 64, "changeme-changeme-changeme", "admin123admin123admin123",
-        "password1234567890password", "testtesttesttesttest", "8Xk2-mQp7 vRz4Lw9TnB3x", "schlüssel-8Xk2-mQp7-vRz4",
+        "password1234567890password", "testtesttesttesttest", "8Xk2-mQp7 vRz4Lw9TnB3x",
+        "schlüssel-8Xk2-mQp7-vRz4",
     ],
 )  # fmt: skip
 async def test_T133_a_weak_administrator_key_stops_the_start(

@@ -62,8 +62,9 @@ async def test_a_field_that_makes_no_sense_is_named(
 @pytest.mark.parametrize(
     "body",
     [
-        {}, {"name": 1}, {"name": "x", "scopes": ["root"]}, {"name": "x", "rateLimitRpm": 0}, {"name": "x", "rate": 1},
-        {"name": "x", "expiresAt": "2099-01-01T00:00:00"}, {"name": "x", "onDisconnect": "stay"},
+        {}, {"name": 1}, {"name": "x", "scopes": ["root"]}, {"name": "x", "rateLimitRpm": 0},
+        {"name": "x", "rate": 1}, {"name": "x", "expiresAt": "2099-01-01T00:00:00"},
+        {"name": "x", "onDisconnect": "stay"}, {"name": "x", "organizationId": "org_b"},
     ],
 )  # fmt: skip
 def test_a_body_is_decoded_strictly(body: dict[str, Any]) -> None:
@@ -132,9 +133,10 @@ def test_create_shows_the_secret_once_and_list_never(tmp_path: Path) -> None:
 
 def test_create_takes_every_field(tmp_path: Path) -> None:
     made = run(
-        tmp_path, "create", "--name", "all", "--environment", "test", "--scope", "chat:write", "--scope", "models:read",
-        "--admin", "--rpd", "2", "--tpm", "3", "--tpd", "4", "--max-concurrency", "5", "--plan", "pro",
-        "--on-disconnect", "drain", "--ip", "10.0.0.0/8", "--expires", "2099-01-31", "--json",
+        tmp_path, "create", "--name", "all", "--environment", "test", "--scope", "chat:write",
+        "--scope", "models:read", "--admin", "--rpd", "2", "--tpm", "3", "--tpd", "4",
+        "--max-concurrency", "5", "--plan", "pro", "--on-disconnect", "drain",
+        "--ip", "10.0.0.0/8", "--expires", "2099-01-31", "--json",
     )  # fmt: skip
     key = msgspec.json.decode(made.output)
     assert key["key"].startswith("rk_test_")

@@ -175,7 +175,7 @@ async def test_configured_accounts_and_aliases_of_it(raven):
 async def test_it_is_never_connected_to(raven):
     """As a second choice the demo is an error, and not a look-up of demo.invalid."""
     config = """
-        upstreams = [{ name = "gone", provider = "openai", base_url = "http://127.0.0.1:9/v1", key = { env = "PATH" } }]
+        upstreams = [{ name = "gone", provider = "ollama", base_url = "http://127.0.0.1:9/v1" }]
         models = [{ name = "both", targets = ["gone/x", "demo/chat"] }]
     """
     gateway = await raven(config=config)

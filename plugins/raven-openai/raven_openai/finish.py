@@ -46,13 +46,16 @@ FOREIGN_WORD = re.compile(
 _TOOL_CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{')
 
 
-def normalize(word: str, words: Mapping[str, str]) -> str:
+def normalize(word: str, words: Mapping[str, str], text: bytes = b"") -> str:
     """Give the standard word for a vendor's; `words` are the vendor's own, beside the common ones.
 
-    A word that nobody knows is a `stop`: the model ended, and no more is known.
+    An empty word with tool calls beside it in `text` means `tool_calls`. A word that nobody knows is
+    a `stop`: the model ended, and no more is known.
     """
     if word in STANDARD:
         return word
+    if not word and _TOOL_CALLS.search(text):
+        return "tool_calls"
     found = words.get(word) or _COMMON.get(word.lower())
     if found is not None:
         return found
@@ -64,7 +67,7 @@ def rewrite(text: bytes, words: Mapping[str, str]) -> bytes:
     """Put standard words in the place of a vendor's own, in JSON or SSE text.
 
     The vendor's word is kept beside it as `native_finish_reason`, unless the vendor says that
-    itself. Every other byte stays. An empty word with tool calls beside it means `tool_calls`.
+    itself. Every other byte stays.
     """
     is_native_given = b'"native_finish_reason"' in text
 
@@ -72,8 +75,7 @@ def rewrite(text: bytes, words: Mapping[str, str]) -> bytes:
         native = match[2].decode("utf-8", "replace")
         if native in STANDARD:
             return match[0]
-        word = "tool_calls" if not native and _TOOL_CALLS.search(text) else normalize(native, words)
-        changed = match[1] + b'"' + word.encode() + b'"'
+        changed = match[1] + b'"' + normalize(native, words, text).encode() + b'"'
         return changed if is_native_given else changed + b',"native_finish_reason":"' + match[2] + b'"'
 
     return _WORD.sub(replace, text)

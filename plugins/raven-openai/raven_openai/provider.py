@@ -37,6 +37,8 @@ class OpenAIProvider:
 
     def __init__(self, presets: Mapping[str, Preset]) -> None:
         self._presets = dict(presets)
+        rows = presets.values()
+        self._usual_endpoints = {theirs: usual for row in rows for usual, theirs in row.endpoints.items()}
 
     def preset_names(self) -> tuple[str, ...]:
         """List the names beside "openai"."""
@@ -57,7 +59,7 @@ class OpenAIProvider:
 
     def find_face(self, method: str, endpoint: str) -> Face | None:
         """Name the face whose dialect this endpoint speaks; None where it is not known here."""
-        return find_raw_face(method, endpoint)
+        return find_raw_face(method, self._usual_endpoints.get(endpoint, endpoint))
 
     def build_request(self, exchange: Exchange) -> Outgoing:
         """Make the vendor's request.

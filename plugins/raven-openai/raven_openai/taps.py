@@ -91,7 +91,7 @@ class WholeTap:
         )
         return Tally(
             usage=usage,
-            finish_reason=finish.normalize(word, metering.words) if word is not None else None,
+            finish_reason=finish.normalize(word, metering.words, text) if word is not None else None,
             complete=document is not None,
             error=error,
         )

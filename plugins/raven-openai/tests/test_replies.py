@@ -166,7 +166,7 @@ PARTS = st.sampled_from(
 )
 
 
-@settings(max_examples=30000)
+@settings(max_examples=300)
 @given(
     parts=st.lists(PARTS, max_size=8),
     data=st.data(),
