@@ -56,7 +56,8 @@ class Collector:
             return await self.done
         except asyncio.CancelledError:
             self._finish()
-            self._source.abort()
+            if self.done.cancelled():  # else it ended before: its connection may serve another exchange
+                self._source.abort()
             raise
 
     def _late(self, error: UpstreamTimeout) -> None:

@@ -177,6 +177,10 @@ class UpstreamConnection(BaseProtocol):
         if self.transport is not None:
             self.transport.abort()
 
+    def disown(self) -> None:
+        """Tell nobody when it closes: who opened it gave up before it could be counted."""
+        self._on_closed = _tell_nobody
+
     def hold(self) -> None:
         """Stop reading from the provider: the client does not keep up."""
         self._pause_transport_reading()
@@ -292,3 +296,7 @@ class UpstreamConnection(BaseProtocol):
 
     def _time_out(self) -> None:
         self._fail(UpstreamTimeout("The provider did not answer in time."))
+
+
+def _tell_nobody(_connection: UpstreamConnection) -> None:
+    pass

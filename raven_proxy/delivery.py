@@ -154,7 +154,9 @@ async def _deliver_stream(
         may_live = await relay.done
     except asyncio.CancelledError:
         principal = exchange.principal
-        if principal is not None and principal.on_disconnect == "drain" and not gateway.is_draining:
+        if not relay.done.cancelled():
+            pass  # it ended before the client left: its connection may serve another exchange by now
+        elif principal is not None and principal.on_disconnect == "drain" and not gateway.is_draining:
             exchange.notes["detached"] = True
             relay.drop_client()
             gateway.tasks.launch(_drain(gateway, exchange, relay), "drain")

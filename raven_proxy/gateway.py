@@ -192,7 +192,8 @@ class Gateway:
             self.failures[key] = self.failures.get(key, 0) + 1
 
     def _note_departure(self, exchange: Exchange) -> None:
-        exchange.outcome = Outcome.CANCELLED
+        if exchange.outcome is Outcome.FAILED and exchange.error is None:  # else it ended before
+            exchange.outcome = Outcome.CANCELLED
         exchange.status = exchange.status or 499
 
     async def _observe(self, exchange: Exchange) -> None:

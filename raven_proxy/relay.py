@@ -191,6 +191,7 @@ class Relay:
 
     def drop_client(self) -> None:
         """The client is gone, but the rest is read for its usage (`on_disconnect = "drain"`)."""
+        self.done = asyncio.get_running_loop().create_future()  # the old one was cancelled with its waiter
         if self._client is not None:
             self._client.watcher = None
             self._client = None

@@ -98,13 +98,12 @@ class SQLiteStorage:
     """
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
-        """Wrap an open connection; callers use `open`."""
         self._connection = connection
         self._lock = asyncio.Lock()
         self._holder: asyncio.Task[Any] | None = None
         self._tasks = Tasks()
         self._backlog = Backlog(connection, self.transaction, self._tasks)
-        self._changes = Changes(self._read_version, self._read_generations)
+        self._changes = Changes(lambda: self.fetch_one("PRAGMA data_version"), self._read_generations)
         self._background = [
             self._tasks.spawn(self._backlog.run(), "storage-write-behind"),
             self._tasks.spawn(self._changes.run(), "storage-watch"),
@@ -205,9 +204,6 @@ class SQLiteStorage:
         if self._holder is not None and self._holder is asyncio.current_task():
             raise RuntimeError("inside a transaction, call the transaction and not the storage")
 
-    async def _read_version(self) -> Any:
-        return await self.fetch_one("PRAGMA data_version")
-
     async def _read_generations(self) -> dict[str, int]:
         rows = await self.fetch_all("SELECT topic, value FROM generations")
         return {row["topic"]: row["value"] for row in rows}
@@ -253,5 +249,5 @@ async def _prepare(connection: aiosqlite.Connection) -> None:
             await asyncio.sleep(0.02)
     for pragma in ("synchronous = NORMAL", "foreign_keys = ON"):
         await connection.execute_fetchall(f"PRAGMA {pragma}")
-    for table in (migrations.SCHEMA, changes.SCHEMA):
-        await connection.execute_fetchall(table)
+    await connection.execute_fetchall(migrations.SCHEMA)
+    await connection.execute_fetchall(changes.SCHEMA)

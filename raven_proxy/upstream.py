@@ -11,7 +11,7 @@ import ipaddress
 import socket
 import ssl
 from fnmatch import fnmatchcase
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import aiohappyeyeballs
 
@@ -42,7 +42,7 @@ class Upstream:
             raise ConfigError(
                 f"upstream {config.name!r}: provider {config.provider!r} has no usual address; set base_url"
             )
-        parts = urlsplit(url)
+        parts, port = _split(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ConfigError(f"upstream {config.name!r}: base_url {url!r} is not an http(s) URL")
         self.name = config.name
@@ -56,7 +56,7 @@ class Upstream:
         self.base_path = parts.path.rstrip("/")
         self.is_tls = parts.scheme == "https"
         self.host = parts.hostname
-        self.port = parts.port or (443 if self.is_tls else 80)
+        self.port = port or (443 if self.is_tls else 80)
         self.authority = parts.netloc.rpartition("@")[2]
         self.max_connections = config.max_connections
         self.open_connections = 0
@@ -140,6 +140,7 @@ class Upstream:
                 server_hostname=self.host if self._tls else None,
             )
         except BaseException:
+            connection.disown()  # a connection may be made and cancelled in one turn of the loop
             sock.close()
             raise
         return connection
@@ -156,6 +157,14 @@ class Upstream:
         self.open_connections -= 1
         if connection in self._idle:
             self._idle.remove(connection)
+
+
+def _split(url: str) -> tuple[SplitResult, int | None]:
+    try:
+        parts = urlsplit(url)
+        return parts, parts.port
+    except ValueError:  # an impossible port, or half an IPv6 address
+        return urlsplit(""), None
 
 
 def _tls_context(config: UpstreamConfig) -> ssl.SSLContext:

@@ -313,3 +313,11 @@ def test_toml_is_written_so_that_it_reads_the_same():
     read = tomllib.loads(write_toml(table))
     del table["absent"]
     assert read == table
+
+
+async def test_the_key_plugin_takes_the_same_key(raven):
+    pytest.importorskip("raven_auth_keys")
+    gateway = await raven(["auth-keys"])
+    for key, status in ((gateway.key, 200), ("rk_test_" + "x" * 40, 401)):
+        async with gateway.client.get("/v1/models", headers={"Authorization": f"Bearer {key}"}) as reply:
+            assert reply.status == status

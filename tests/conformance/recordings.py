@@ -41,6 +41,7 @@ class Recording(msgspec.Struct, dict=True):
     kind: str
     fidelity: str
     streaming: bool
+    model: str | None
     request: Json
     response: Json
 
@@ -83,9 +84,12 @@ class Recording(msgspec.Struct, dict=True):
 
     @property
     def payload(self) -> Json:
-        """The request body, or the smallest one where none was recorded."""
+        """The request body, or the smallest one where none was recorded.
+
+        Azure names the model in the path; a client of the gateway names it in the body.
+        """
         if self.request.get("body") is not None:
-            return dict(self.request["body"])
+            return {"model": self.model, **self.request["body"]}
         question: Json = {"messages": [{"role": "user", "content": "Hello?"}]}
         return {"model": "any-model", **question, **({"stream": True} if self.streaming else {})}
 
@@ -111,6 +115,11 @@ class Recording(msgspec.Struct, dict=True):
         if not said:
             return None
         return str(said[-1]) or "tool_calls"  # Snowflake says "" beside tool calls
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there is any output to be seen; a truncated reply can be all hidden reasoning."""
+        return bool(re.search(rb'"(content|reasoning|reasoning_content|arguments|text)": ?"[^"]', self.body))
 
     @property
     def has_stream_error(self) -> bool:

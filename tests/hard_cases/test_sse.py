@@ -11,11 +11,12 @@ import msgspec
 import pytest
 
 from raven_proxy import Exchange, Outcome, Stage, hookimpl
+from raven_proxy.harness import ADMINISTRATOR
 from raven_proxy.mock import MockUpstream, ScriptedReply
 from raven_proxy.sse import EventReader, encode_event
 
 from .conftest import Case
-from .wire import ask, chat, post
+from .wire import Wire, ask, chat, post
 
 DONE = b"data: [DONE]\n\n"
 ASKED = {"include_usage": True}
@@ -171,19 +172,24 @@ async def test_t27_the_error_event_stands_alone(case: Case) -> None:
     await case.start()
     half = b'data: {"choices":[{"index":0,"delta":{"content":"Hel'
     case.upstream.reply(chunks=[half], headers={"Content-Type": "text/event-stream"}, end="cut")
-    reply = await case.stream("any")
+    reply = await case.chat(stream=True, stream_options=ASKED)
     assert reply.body.startswith(half)
     assert last_error(reply.body)["request_id"] == reply.headers["x-request-id"]
     await case.settle()
 
 
-async def test_t27_nothing_at_all_is_an_error_reply(case: Case) -> None:
-    """A stream that ends before its first byte is a 502, not an empty 200."""
+async def test_t27_a_head_without_a_body_is_no_empty_success(case: Case) -> None:
+    """A stream that ends before its first byte is a 502, or an error event if its head is out already."""
     await case.start()
     fields: dict[str, Any] = {"headers": {"Content-Type": "text/event-stream"}, "chunks": []}
     for end in ("keep-alive", "cut", "reset"):
         case.upstream.reply(end=end, **fields)
-        case.refused(await case.stream("any"), 502, code="upstream_error")
+        reply = await case.stream("any")
+        if reply.status == 200:
+            assert not reply.is_whole
+            assert last_error(reply.body)["code"] == "upstream_error"
+        else:
+            case.refused(reply, 502, code="upstream_error")
 
 
 async def test_t27_http_1_0_clients_can_tell(case: Case) -> None:
@@ -336,6 +342,19 @@ async def test_t31_a_reset_by_the_client_does_the_same(case: Case) -> None:
     assert (await case.last()).outcome is Outcome.CANCELLED
 
 
+async def test_t31_a_stream_may_be_drained_for_its_usage(case: Case) -> None:
+    """With `on_disconnect = "drain"` the provider is read to its end, and the usage is its own."""
+    await case.start(principal=msgspec.structs.replace(ADMINISTRATOR, on_disconnect="drain"))
+    await leave_after_three_chunks(case, "fx-paced-20")
+    ended = await case.last()
+    assert ended.outcome is Outcome.CANCELLED
+    assert not case.upstream.seen[0].closed_early
+    assert ended.usage is not None
+    assert not ended.usage.estimated
+    assert (await case.chat()).status == 200
+    assert case.upstream.connections_opened == 1
+
+
 @pytest.mark.parametrize(("model", "status"), [("fx-silent", 499), ("fx-stall", 200), ("fx-slow-20", 499)])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_t32_a_client_that_leaves_a_silent_provider(
@@ -416,7 +435,7 @@ async def test_t37_a_client_that_does_not_read_holds_the_provider_back(case: Cas
     case.upstream.script(
         ScriptedReply(chunks=[piece], repeat=True, headers={"Content-Type": "text/event-stream"})
     )
-    wire = await case.wire()
+    wire = await Wire.open(case.url, limit=2**16)
     await wire.send(post(chat(stream=True)))
     await wire.head()
     began = time.monotonic()
@@ -424,7 +443,7 @@ async def test_t37_a_client_that_does_not_read_holds_the_provider_back(case: Cas
     assert time.monotonic() - began > 0.5
     ended = await case.last()
     assert ended.outcome is Outcome.CANCELLED
-    # What fits into the socket buffers of four sockets on the way, and not what a fast provider can send.
+    # What fits into the buffers of the sockets on the way, and not what a fast provider can send.
     assert ended.produced_bytes < 64 * 2**20
     await wire.close()
 

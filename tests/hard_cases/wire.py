@@ -39,9 +39,10 @@ class Wire:
         self.reader, self.writer = reader, writer
 
     @classmethod
-    async def open(cls, url: str) -> Self:
+    async def open(cls, url: str, *, limit: int = 2**26) -> Self:
+        """Connect; `limit` bounds what is read ahead."""
         parts = urlsplit(url)
-        return cls(*await asyncio.open_connection(parts.hostname, parts.port, limit=2**26))
+        return cls(*await asyncio.open_connection(parts.hostname, parts.port, limit=limit))
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,0 +1,111 @@
+"""The table `exchanges`: one row for each exchange that was finished.
+
+Responsible for its columns and for the row that an `Exchange` becomes. Rows are written behind the
+reply and are never changed. Amounts of money are not here yet; they come as further migrations.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from raven_proxy import Exchange, Usage
+from raven_proxy.storage import Storage
+
+__all__ = ["INSERT", "RowIds", "make_row", "migrate"]
+
+MIGRATIONS = (
+    """CREATE TABLE exchanges (
+      id INTEGER PRIMARY KEY, request_id TEXT NOT NULL, created_at INTEGER NOT NULL,
+      key_id TEXT, organization_id TEXT, face TEXT NOT NULL,
+      model TEXT, provider TEXT, upstream_model TEXT,
+      status INTEGER NOT NULL, outcome TEXT NOT NULL, stream INTEGER NOT NULL,
+      prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL,
+      reasoning_tokens INTEGER NOT NULL, total_tokens INTEGER NOT NULL, estimated INTEGER NOT NULL,
+      attempts INTEGER NOT NULL, latency_ms REAL NOT NULL, first_byte_ms REAL,
+      finish_reason TEXT, error_code TEXT
+    );
+    CREATE INDEX exchanges_by_key ON exchanges (key_id, created_at);
+    CREATE TABLE exchange_writers (name TEXT PRIMARY KEY, number INTEGER NOT NULL);""",
+)
+
+_COLUMNS = (
+    "id", "request_id", "created_at", "key_id", "organization_id", "face", "model", "provider",
+    "upstream_model", "status", "outcome", "stream", "prompt_tokens", "completion_tokens", "cached_tokens",
+    "reasoning_tokens", "total_tokens", "estimated", "attempts", "latency_ms", "first_byte_ms",
+    "finish_reason", "error_code",
+)  # fmt: skip
+INSERT = f"INSERT INTO exchanges ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+
+_EPOCH_US = 1_704_067_200_000_000  # 2024; with 12 bits for the writer this lasts until 2095
+_WRITER_BITS = 12
+_TOKEN_BITS = 40  # more is nonsense, and must not cost the row
+_MAX_NAME = 200  # clients write model names as long as they like
+
+
+class RowIds:
+    """Row ids that rise with time, so that inserts append, and that no two writers share.
+
+    `writer` is this process's number.
+    """
+
+    def __init__(self, writer: int) -> None:
+        self._writer = writer & ((1 << _WRITER_BITS) - 1)
+        self._last_us = 0
+
+    def next(self) -> int:
+        """Give the next id: microseconds and the writer."""
+        now_us = time.time_ns() // 1000 - _EPOCH_US
+        self._last_us = now_us = max(now_us, self._last_us + 1)
+        return now_us << _WRITER_BITS | self._writer
+
+
+async def migrate(storage: Storage) -> RowIds:
+    """Bring the tables up to date and give this process its ids. Raises ConfigError."""
+    await storage.migrate("meter", MIGRATIONS)
+    rows = await storage.fetch_all(
+        """INSERT INTO exchange_writers (name, number) VALUES ('last', 1)
+           ON CONFLICT (name) DO UPDATE SET number = exchange_writers.number + 1 RETURNING number"""
+    )
+    return RowIds(rows[0]["number"])
+
+
+def make_row(exchange: Exchange, row_id: int) -> tuple[Any, ...]:
+    """Make the row of a finished exchange, in the order of `INSERT`."""
+    started_at = exchange.started_at
+    latency_s = time.perf_counter() - started_at
+    principal, candidate, error = exchange.principal, exchange.candidate, exchange.error
+    model = exchange.model
+    return (
+        row_id,
+        exchange.id,
+        int(time.time() - latency_s),
+        None if principal is None else principal.key_id,
+        None if principal is None else principal.organization_id,
+        exchange.face.name,
+        None if model is None else model[:_MAX_NAME],
+        None if candidate is None else candidate.upstream.name,
+        None if candidate is None or candidate.model is None else candidate.model[:_MAX_NAME],
+        exchange.status,
+        exchange.outcome._value_,  # `.value` is a Python call, and this is the hot path
+        1 if exchange.stream else 0,
+        *_count_tokens(exchange.usage),
+        len(exchange.attempts),
+        latency_s * 1000.0,
+        (exchange.first_byte_at - started_at) * 1000.0 if exchange.first_byte_at else None,
+        exchange.finish_reason,
+        None if error is None else error.code,
+    )
+
+
+def _count_tokens(usage: Usage | None) -> tuple[int, int, int, int, int, int]:
+    if usage is None:
+        return (0, 0, 0, 0, 0, 0)
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    cached, reasoning = usage.cached_tokens, usage.reasoning_tokens
+    total = usage.total_tokens or prompt + completion
+    if (prompt | completion | cached | reasoning | total) >> _TOKEN_BITS:  # one is negative or absurd
+        prompt, completion, cached, reasoning, total = (
+            min(max(count, 0), 1 << _TOKEN_BITS) for count in (prompt, completion, cached, reasoning, total)
+        )
+    return prompt, completion, cached, reasoning, total, 1 if usage.estimated else 0
