@@ -27,6 +27,7 @@ from .splice import scan
 __all__ = ["find_raw_face", "forward", "resolve"]
 
 _MAX_ERROR_BYTES = 256 * 1024
+_MAX_MODEL = 512  # characters
 
 
 def find_raw_face(exchange: Exchange, principal: Principal) -> Face:
@@ -45,7 +46,8 @@ def find_raw_face(exchange: Exchange, principal: Principal) -> Face:
         return msgspec.structs.replace(exchange.face, read_call=_read_opaque, json_body=False)
     if face.scope is not None and face.scope not in principal.scopes:
         raise Forbidden(f"This key lacks the scope {face.scope}.", code="missing_scope")
-    return face
+    # Said here too: a provider that forgot would send the request by its model's name.
+    return face if face.raw else msgspec.structs.replace(face, raw=True)
 
 
 def resolve(exchange: Exchange) -> None:
@@ -167,4 +169,8 @@ def _read_opaque(body: bytes) -> Call:
     members = scan(body)
     span = members.get("model")
     model = msgspec.json.decode(body[slice(*span)]) if span else None
-    return Call(model=model if isinstance(model, str) else None, members=members)
+    if not isinstance(model, str):
+        return Call(members=members)
+    if len(model) > _MAX_MODEL or not model.isprintable():  # it goes into a reply header and the log
+        raise InvalidRequest(f"model: give a name of at most {_MAX_MODEL} printable characters.", param="model")
+    return Call(model=model, members=members)

@@ -7,18 +7,15 @@ go out; a failing tap is dropped and changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import structlog
 
+from .encoding import Inflater, open_decoder
 from .errors import GatewayError, PluginFailed
-from .exchange import Exchange
+from .exchange import Exchange, ReplyHead
 from .providers import Tally, UsageTap
 
-if TYPE_CHECKING:
-    from .encoding import Inflater
-
-__all__ = ["Chain", "NamedStage"]
+__all__ = ["Chain", "NamedStage", "open_chain"]
 
 _log = structlog.get_logger("raven_proxy.chain")
 
@@ -102,3 +99,36 @@ class Chain:
     def _drop_tap(self, error: Exception) -> None:
         self._tap = None
         _log.error("usage tap failed", request_id=self._exchange.id, exc_info=error)
+
+
+def open_chain(exchange: Exchange, head: ReplyHead, *, from_provider: bool) -> Chain:
+    """Ask the provider and every plugin, once, who takes part in this reply.
+
+    Raises GatewayError: a plugin that cannot open its stage fails closed.
+    """
+    stages: list[NamedStage] = []
+    tap = None
+    decoder = None
+    candidate = exchange.candidate
+    if candidate is not None:
+        provider = candidate.upstream.provider
+        if from_provider:
+            decoder = open_decoder(head.headers.get("content-encoding"))
+            translator = provider.open_translator(exchange, head)
+            if translator is not None:
+                stages.append(NamedStage(candidate.upstream.preset, translator.feed, translator.close))
+        try:
+            tap = provider.open_usage_tap(exchange, head)
+        except Exception as error:  # metering never stands in the way of a reply
+            _log.error("usage tap failed", request_id=exchange.id, exc_info=error)
+    for opener in exchange.pipeline.open_stage:
+        try:
+            stage = opener.function(exchange)
+        except GatewayError:
+            raise
+        except Exception as error:
+            _log.error("plugin failed", plugin=opener.plugin, hook="open_stage", exc_info=error)
+            raise PluginFailed(opener.plugin, "open_stage") from error
+        if stage is not None:
+            stages.append(NamedStage(opener.plugin, stage.feed, stage.close))
+    return Chain(exchange, decoder, tap, tuple(stages))

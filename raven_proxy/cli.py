@@ -41,10 +41,15 @@ class _Group(click.Group):
     """Adds the plugins' commands when a command is looked up, not when this module is imported."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *_plugin_commands()})
+        try:
+            added = _plugin_commands()
+        except ConfigError as error:  # help is wanted most where something is wrong
+            click.echo(f"raven-proxy: {error}", err=True)
+            added = {}
+        return sorted({*super().list_commands(ctx), *added})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return super().get_command(ctx, cmd_name) or _plugin_commands().get(cmd_name)
+        return super().get_command(ctx, cmd_name) or _checked(_plugin_commands).get(cmd_name)
 
 
 def _plugin_commands() -> dict[str, click.Command]:
@@ -57,7 +62,8 @@ def _plugin_commands() -> dict[str, click.Command]:
         found[command.name] = command
 
     path = os.environ.get("RAVEN_CONFIG")
-    config = load(path) if path and Path(path).is_file() else Config()
+    # Without the upstreams: their secrets need not be at hand where keys are listed.
+    config = load(path, upstreams=(), models=()) if path and Path(path).is_file() else Config()
     manager = plugins.register(plugins.load(config, None))
     plugins.call_register(manager, "register_commands", add)
     return found

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 
-from .chain import Chain, NamedStage
+from .chain import Chain, open_chain
 from .collector import Collector
 from .connection import UpstreamConnection
-from .encoding import open_decoder
-from .errors import GatewayError, PluginFailed, UpstreamError, UpstreamTruncated
+from .errors import PluginFailed, UpstreamTruncated
 from .exchange import Exchange, Outcome, Reply, ReplyHead
 from .headers import forward_reply
 from .pipeline import call_all
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .gateway import Gateway
 
 __all__ = ["deliver_reply", "deliver_upstream"]
+
+_log = structlog.get_logger("raven_proxy.delivery")
 
 
 async def deliver_upstream(
@@ -38,7 +40,7 @@ async def deliver_upstream(
     assert head is not None
     exchange.first_byte_at = exchange.started_at + exchange.elapsed_ms() / 1000.0
     try:
-        chain = _open_chain(exchange, head, from_provider=True)
+        chain = open_chain(exchange, head, from_provider=True)
     except BaseException:
         connection.abort()  # nobody will take the body
         raise
@@ -50,37 +52,16 @@ async def deliver_upstream(
 
 async def deliver_reply(exchange: Exchange, client: ClientConnection, reply: Reply) -> Sent:
     """Pass a reply that no upstream gave to the client, through tap and stages all the same."""
-    exchange.head = ReplyHead(reply.status, {k.lower(): v for k, v in reply.headers.items()})
+    headers = {name.lower(): value for name, value in reply.headers.items()}
+    exchange.head = head = ReplyHead(reply.status, headers)
     exchange.first_byte_at = exchange.started_at + exchange.elapsed_ms() / 1000.0
-    chain = _open_chain(exchange, exchange.head, from_provider=False)
+    if isinstance(reply.body, bytes) and (reply.status >= 400 or exchange.face.public):
+        exchange.outcome = Outcome.REFUSED if reply.status >= 400 else Outcome.COMPLETED
+        return send_whole(exchange, client, reply.status, dict(headers), reply.body)
+    chain = open_chain(exchange, head, from_provider=False)
     if isinstance(reply.body, bytes):
-        return await _send_collected(exchange, client, chain, reply.body, dict(reply.headers))
-    return await _deliver_iterator(exchange, client, chain, reply, reply.body)
-
-
-def _open_chain(exchange: Exchange, head: ReplyHead, *, from_provider: bool) -> Chain:
-    stages: list[NamedStage] = []
-    tap = None
-    decoder = None
-    candidate = exchange.candidate
-    if candidate is not None:
-        provider = candidate.upstream.provider
-        if from_provider:
-            decoder = open_decoder(head.headers.get("content-encoding"))
-            translator = provider.open_translator(exchange, head)
-            if translator is not None:
-                stages.append(NamedStage(candidate.upstream.preset, translator.feed, translator.close))
-        tap = provider.open_usage_tap(exchange, head)
-    for opener in exchange.pipeline.open_stage:
-        try:
-            stage = opener.function(exchange)
-        except GatewayError:
-            raise
-        except Exception as error:
-            raise PluginFailed(opener.plugin, "open_stage") from error
-        if stage is not None:
-            stages.append(NamedStage(opener.plugin, stage.feed, stage.close))
-    return Chain(exchange, decoder, tap, tuple(stages))
+        return await _send_collected(exchange, client, chain, reply.body, dict(headers))
+    return await _deliver_iterator(exchange, client, chain, reply.body)
 
 
 async def _deliver_whole(
@@ -189,8 +170,8 @@ def _open_relay(
     if chunked:
         headers["Transfer-Encoding"] = "chunked"
     if is_sse:
-        headers["Cache-Control"] = "no-cache"
-        headers["X-Accel-Buffering"] = "no"  # nginx passes the frames on as they come
+        headers["cache-control"] = "no-cache"
+        headers["x-accel-buffering"] = "no"  # nginx passes the frames on as they come
     keep_alive = chunked and exchange.request.keep_alive and not exchange.pipeline.is_draining
     data = reply_head(exchange, head.status, headers, keep_alive=keep_alive)
     return Relay(exchange, source, client, chain, data, chunked=chunked, is_sse=is_sse)
@@ -216,17 +197,16 @@ class _Iterating:
 
 
 async def _deliver_iterator(
-    exchange: Exchange,
-    client: ClientConnection,
-    chain: Chain,
-    reply: Reply,
-    pieces: AsyncIterator[bytes],
+    exchange: Exchange, client: ClientConnection, chain: Chain, pieces: AsyncIterator[bytes]
 ) -> Sent:
+    head = exchange.head
+    assert head is not None
     source = _Iterating()
-    relay = _open_relay(exchange, client, chain, source, dict(reply.headers))
+    relay = _open_relay(exchange, client, chain, source, dict(head.headers))
     try:
         async for piece in pieces:
             relay.feed(piece)
+            await asyncio.sleep(0)  # an iterator that never waits must not keep everybody waiting
             await source.may_go_on.wait()
             if source.is_stopped:
                 break
@@ -235,7 +215,10 @@ async def _deliver_iterator(
         relay.leave()
         raise
     except Exception as error:
-        relay.fail(UpstreamError("The reply broke off."))
-        del error
+        _log.error("answer failed", face=exchange.face.name, request_id=exchange.id, exc_info=error)
+        relay.fail(PluginFailed("answer", "answer"))
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()
     may_live = await relay.done
     return SENT if may_live and exchange.request.keep_alive else SENT_AND_CLOSE

@@ -6,6 +6,7 @@ Written straight to the transport: the head is the gateway's own, the body is no
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from aiohttp.helpers import rfc822_formatted_time
 
@@ -19,22 +20,33 @@ if TYPE_CHECKING:
 
 __all__ = ["reply_head", "send_error", "send_whole"]
 
+_OURS = frozenset(
+    "connection content-length content-type date keep-alive transfer-encoding trailer upgrade "
+    "x-request-id".split()
+)
 _NO_BODY = frozenset({204, 304})
 # After these nobody knows where the next request would begin, or how much is still to come.
 _CLOSE_AFTER = frozenset({408, 413, 417, 501, 505})
 
 
 def reply_head(exchange: Exchange, status: int, headers: dict[str, str], *, keep_alive: bool) -> bytes:
-    """Write a reply's head: `headers`, the plugins' own, and the gateway's, in rising precedence."""
+    """Write a reply's head: `headers` (lower-case names), then the plugins' own, then the gateway's.
+
+    What frames the message and what names it are the gateway's alone: plugins cannot set them.
+    """
     exchange.status = status
     final = headers
-    final.update(exchange.response_headers)
+    for name, value in exchange.response_headers.items():
+        lower = name.lower()
+        if lower not in _OURS and not lower.startswith("x-raven-"):
+            final.pop(lower, None)
+            final[name] = value
     final["X-Request-ID"] = exchange.id
     candidate = exchange.candidate
     if candidate is not None:
         final["X-Raven-Provider"] = candidate.upstream.name
         if candidate.model is not None:
-            final["X-Raven-Model"] = candidate.model
+            final["X-Raven-Model"] = _header_value(candidate.model)
         final["X-Raven-Latency-Ms"] = str(int(exchange.elapsed_ms()))
     final["Date"] = rfc822_formatted_time()
     if not keep_alive:
@@ -42,6 +54,11 @@ def reply_head(exchange: Exchange, status: int, headers: dict[str, str], *, keep
     elif exchange.request.version < (1, 1):
         final["Connection"] = "keep-alive"
     return write_head(f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}", final)
+
+
+def _header_value(name: str) -> str:
+    """Write a client's word so that it cannot end the line, nor need decoding."""
+    return name if name.isascii() and name.isprintable() else quote(name, safe="/:@ ")
 
 
 def send_whole(
@@ -71,6 +88,6 @@ def send_whole(
 def send_error(exchange: Exchange, client: ClientConnection, error: GatewayError) -> Sent:
     """Send an error in the client's dialect."""
     body = exchange.face.dialect.render_error(error, exchange.id)
-    headers = {"Content-Type": "application/json", **error.headers}
+    headers = {"content-type": "application/json", **error.headers}
     keep_alive = error.status not in _CLOSE_AFTER
     return send_whole(exchange, client, error.status, headers, body, keep_alive=keep_alive)

@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from secrets import token_hex
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+import structlog
 from aiohttp import web
 
-from .errors import InvalidRequest, envelope
+from .errors import GatewayError, InvalidRequest, envelope
+from .headers import REASONS
 
 __all__ = ["SENT", "SENT_AND_CLOSE", "ClientConnection", "Server", "Watcher"]
 
+_log = structlog.get_logger("raven_proxy.server")
 _KEEP_ALIVE_S = 75.0  # nginx's own idle time: who closes first loses a race
 
 
@@ -126,19 +129,22 @@ class ClientConnection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer a request that is not valid HTTP with constant words: its bytes may hold a key."""
-        del request, status, exc, message
-        error = InvalidRequest("The request is not valid HTTP.")
+        """Answer with constant words: a malformed request's bytes may hold a key."""
+        del request, message
+        error = GatewayError("The gateway could not process this request.")
+        if status < 500:
+            error = InvalidRequest("The request is not valid HTTP.")
+        elif exc is not None:
+            _log.error("reply failed", exc_info=exc)
         request_id = "req_" + token_hex(12)
-        response = web.Response(
-            status=error.status,
-            body=envelope(error, request_id),
-            content_type="application/json",
-            headers={"X-Request-ID": request_id, "Server": ""},
+        body = envelope(error, request_id)
+        head = (
+            f"HTTP/1.1 {error.status} {REASONS[error.status]}\r\ncontent-type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nX-Request-ID: {request_id}\r\nConnection: close\r\n\r\n"
         )
-        del response.headers["Server"]
-        response.force_close()
-        return response
+        if self.transport is not None:
+            self.transport.write(head.encode() + body)
+        return cast("web.StreamResponse", SENT_AND_CLOSE)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Say nothing: what goes wrong inside an exchange is logged by the gateway, redacted."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -205,8 +204,7 @@ class SQLiteStorage:
             raise RuntimeError("inside a transaction, call the transaction and not the storage")
 
     async def _read_generations(self) -> dict[str, int]:
-        rows = await self.fetch_all("SELECT topic, value FROM generations")
-        return {row["topic"]: row["value"] for row in rows}
+        return {r["topic"]: r["value"] for r in await self.fetch_all("SELECT topic, value FROM generations")}
 
 
 class _Transaction:
@@ -238,16 +236,15 @@ def _create_private(path: Path) -> None:
 
 
 async def _prepare(connection: aiosqlite.Connection) -> None:
-    deadline = time.monotonic() + _BUSY_TIMEOUT_S
+    deadline = asyncio.get_running_loop().time() + _BUSY_TIMEOUT_S
     while True:
         try:  # the change to WAL does not always wait for another process that is at it too
             await connection.execute_fetchall("PRAGMA journal_mode = WAL")
             break
         except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+            if asyncio.get_running_loop().time() > deadline:
                 raise
             await asyncio.sleep(0.02)
-    for pragma in ("synchronous = NORMAL", "foreign_keys = ON"):
-        await connection.execute_fetchall(f"PRAGMA {pragma}")
-    await connection.execute_fetchall(migrations.SCHEMA)
-    await connection.execute_fetchall(changes.SCHEMA)
+    settings = ("PRAGMA synchronous = NORMAL", "PRAGMA foreign_keys = ON")
+    for sql in (*settings, migrations.SCHEMA, changes.SCHEMA):
+        await connection.execute_fetchall(sql)

@@ -1,0 +1,71 @@
+"""Two clients called in one way, and what they ask: shared by the tests of OpenAI's Python client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from operator import attrgetter
+from typing import Any
+
+from openai import AsyncOpenAI, OpenAI
+
+from raven_proxy.harness import ADMIN_KEY
+
+__all__ = ["MODELS", "QUESTION", "WEATHER", "Client", "open_client"]
+
+MODELS = ("mock-small", "mock-large", "mock-embedding")
+QUESTION: list[Any] = [{"role": "user", "content": "What is the weather in Paris?"}]
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "strict": True,
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+            "required": ["city", "days"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+class Client:
+    """The synchronous client, called in a thread, or the asynchronous one."""
+
+    def __init__(self, client: OpenAI | AsyncOpenAI) -> None:
+        self.client = client
+
+    async def ask(self, method: str, **options: Any) -> Any:
+        """Call `client.METHOD(**options)`; a stream comes back as the list of its chunks."""
+        call = attrgetter(method)(self.client)
+        if isinstance(self.client, AsyncOpenAI):
+            answer = await call(**options)
+            return [chunk async for chunk in answer] if options.get("stream") else answer
+        if options.get("stream"):
+            return await asyncio.to_thread(lambda: list(call(**options)))
+        return await asyncio.to_thread(lambda: call(**options))
+
+    async def chat(self, **options: Any) -> Any:
+        """Ask `QUESTION`."""
+        return await self.ask(
+            "chat.completions.create", **({"model": "mock-small", "messages": QUESTION} | options)
+        )
+
+    def accept_anything(self) -> None:
+        """Turn off the strict check of types, where the client's types know less than its own code."""
+        self.client._strict_response_validation = False
+
+
+@asynccontextmanager
+async def open_client(kind: str, base_url: str, **options: Any) -> AsyncIterator[Client]:
+    """Open the "sync" or "async" client: it checks types strictly and does not retry."""
+    settings: dict[str, Any] = {"api_key": ADMIN_KEY, "max_retries": 0, "timeout": 10.0} | options
+    settings |= {"base_url": base_url, "_strict_response_validation": True}
+    if kind == "sync":
+        with OpenAI(**settings) as plain:
+            yield Client(plain)
+    else:
+        async with AsyncOpenAI(**settings) as waiting:
+            yield Client(waiting)
