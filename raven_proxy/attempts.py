@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from .catalogue import may_call
 from .collector import Collector
 from .connection import StaleConnection, UpstreamConnection
 from .errors import (
@@ -63,6 +64,23 @@ def resolve(exchange: Exchange) -> None:
         raise InvalidRequest("Name a model.", param="model")
 
 
+def check_model(exchange: Exchange, principal: Principal) -> None:
+    """Refuse a model that the key may not call (403, `model_not_allowed`).
+
+    On raw paths only the place counts: there a name means whatever the vendor makes of it. A key
+    that is limited to some models may send no request without one, except to read.
+    """
+    if principal.allowed_models is None or exchange.face.serve is not None:
+        return
+    model = exchange.call.model
+    if model is None and exchange.request.method in {"GET", "HEAD"}:
+        return
+    name = None if exchange.face.raw else model
+    if model is None or not may_call(principal, name, exchange.candidates):
+        asked = repr(model) if model is not None else "a request that names no model"
+        raise Forbidden(f"This key may not call {asked}.", code="model_not_allowed", param="model")
+
+
 async def forward(exchange: Exchange) -> UpstreamConnection:
     """Try the candidates in order; return the connection whose reply has begun, with `exchange.head`.
 
@@ -86,6 +104,11 @@ async def _attempt(exchange: Exchange, candidate: Candidate) -> UpstreamConnecti
     pipeline = exchange.pipeline
     provider = candidate.upstream.provider
     credential: Credential | None = await call_first(pipeline.provide_credential, exchange)
+    if credential is None and "x-provider-key" in exchange.headers:
+        # Falling back to the stored key would bill the wrong account without a word.
+        raise InvalidRequest(
+            "X-Provider-Key is not accepted here: the plugin byok is not on.", param="X-Provider-Key"
+        )
     exchange.credential = credential or candidate.upstream.credential
     if exchange.credential is None and provider.needs_key(candidate.upstream.preset):
         raise NoActiveKey(
@@ -172,5 +195,7 @@ def _read_opaque(body: bytes) -> Call:
     if not isinstance(model, str):
         return Call(members=members)
     if len(model) > _MAX_MODEL or not model.isprintable():  # it goes into a reply header and the log
-        raise InvalidRequest(f"model: give a name of at most {_MAX_MODEL} printable characters.", param="model")
+        raise InvalidRequest(
+            f"model: give a name of at most {_MAX_MODEL} printable characters.", param="model"
+        )
     return Call(model=model, members=members)

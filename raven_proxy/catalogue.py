@@ -108,18 +108,23 @@ class Catalogue:
 def may_call(principal: Principal, name: str | None, candidates: Iterable[Candidate]) -> bool:
     """Say whether a key's `allowed_models` admit a name, or the place it resolves to.
 
-    A pattern matches the name as the client wrote it, `upstream/model`, or the bare model. Every
-    candidate must be admitted: a fallback cannot lead where the key may not go.
+    A pattern matches the name as the client wrote it (None where only the place counts), the place
+    (`upstream/model`, `provider/model`), or, without a slash, the bare model. Every candidate must
+    be admitted: a fallback cannot lead where the key may not go.
     """
     patterns = principal.allowed_models
     if patterns is None:
         return True
     if name is not None and _matches(name, patterns):
         return True
-    places = [
-        (f"{c.upstream.name}/{c.model}", f"{c.upstream.preset}/{c.model}", c.model or "") for c in candidates
-    ]
-    return bool(places) and all(any(_matches(text, patterns) for text in place) for place in places)
+    bare = [pattern for pattern in patterns if "/" not in pattern]
+    places = list(candidates)
+    return bool(places) and all(
+        _matches(f"{place.upstream.name}/{place.model}", patterns)
+        or _matches(f"{place.upstream.preset}/{place.model}", patterns)
+        or _matches(place.model or "", bare)
+        for place in places
+    )
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

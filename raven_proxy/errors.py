@@ -141,6 +141,11 @@ class Unauthenticated(Refused):
 
     status = 401
 
+    def __init__(self, message: str, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        # RFC 9110 section 11.6.1: a 401 names a scheme that would do.
+        self.headers.setdefault("WWW-Authenticate", 'Bearer realm="raven-proxy"')
+
 
 class Forbidden(Refused):
     """403: a valid key that may not do this."""

@@ -16,7 +16,6 @@ import structlog
 from aiohttp.web import BaseRequest
 
 from . import attempts, delivery
-from .catalogue import may_call
 from .errors import (
     Forbidden,
     GatewayError,
@@ -56,6 +55,7 @@ class Gateway:
 
     def __init__(self, storage: Storage, data_dir: Path, secret: bytes) -> None:
         self.pipeline: Pipeline  # set once the plugins are built, and by each reload
+        self.config: Config  # the one in force, and in `startup` the one that comes into force
         self.storage = storage
         self.data_dir = data_dir
         self.secret = secret  # 32 bytes of key material for what plugins must store encrypted
@@ -66,11 +66,6 @@ class Gateway:
         self.announcements: list[tuple[str, str]] = []
         self.reload: Callable[[], Awaitable[None]] | None = None  # set by the process that serves
         self.failures: dict[tuple[str, str], int] = {}  # (plugin, hook) → times it failed
-
-    @property
-    def config(self) -> Config:
-        """The configuration in force."""
-        return self.pipeline.config
 
     def announce(self, kind: str, value: str) -> None:
         """Give the operator something once, on the terminal and never in a log (a first key)."""
@@ -153,16 +148,12 @@ class Gateway:
 
     async def _judge(self, exchange: Exchange, principal: Principal) -> None:
         attempts.resolve(exchange)
-        judged = exchange.call.model, exchange.candidates
-        if not may_call(principal, *judged):
-            raise Forbidden(
-                f"This key may not call {exchange.call.model!r}.", code="model_not_allowed", param="model"
-            )
+        attempts.check_model(exchange, principal)
+        judged = exchange.call.model
         await call_all(exchange.pipeline.check_request, exchange)
-        if exchange.call.model != judged[0]:  # a plugin replaced the body
+        if exchange.call.model != judged:  # a plugin replaced the body
             attempts.resolve(exchange)
-            if not may_call(principal, exchange.call.model, exchange.candidates):
-                raise Forbidden("This key may not call the replacement model.", code="model_not_allowed")
+            attempts.check_model(exchange, principal)
 
     async def _respond(self, exchange: Exchange, client: ClientConnection) -> Sent:
         serve = exchange.face.serve

@@ -58,6 +58,16 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _serve(config_path: Path | None, overrides: dict[str, Any], sock: socket.socket) -> None:
     service = Service(config_path, **overrides)
     gateway = await service.start()
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+
+    def reload() -> None:
+        gateway.tasks.launch(_reload(service), "reload")
+
+    # Before anybody can know that we are here, and signal.
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
     await service.listen(sock)
     if _WORKER not in os.environ:
         _greet(gateway, sock)
@@ -66,15 +76,6 @@ async def _serve(config_path: Path | None, overrides: dict[str, Any], sock: sock
     gc.collect()
     gc.freeze()  # what start-up made is never garbage
     gc.set_threshold(50_000, 20, 50)
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
-
-    def reload() -> None:
-        gateway.tasks.launch(_reload(service), "reload")
-
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
     await stopped.wait()
     for number in (signal.SIGTERM, signal.SIGINT):  # a second signal means now
         loop.add_signal_handler(number, os._exit, 130)
@@ -96,6 +97,7 @@ async def _prepare(config_path: Path | None, overrides: dict[str, Any], sock: so
     """Migrate and make first keys once, before several workers would at the same time."""
     service = Service(config_path, **overrides)
     gateway = await service.start()
+    sock.listen(4096)  # who comes before the workers do waits for them
     _greet(gateway, sock)
     await service.stop(grace_s=0.0)
 
@@ -106,6 +108,37 @@ def _supervise(
     """Keep `workers` processes on one socket; pass signals on; replace one that dies."""
     _run(_prepare(config_path, overrides, sock))
     sock.set_inheritable(True)
+    command = _worker_command(config_path, overrides, sock)
+    environment = {**os.environ, _WORKER: "1"}
+
+    workers: dict[int, subprocess.Popen[bytes]] = {}
+    stopping = False
+
+    def start(index: int) -> None:
+        workers[index] = subprocess.Popen(command, pass_fds=[sock.fileno()], env=environment)  # noqa: S603
+        if stopping:  # the signal came while it was started
+            workers[index].terminate()
+
+    def forward(number: int, _frame: Any) -> None:
+        nonlocal stopping
+        stopping = stopping or number != signal.SIGHUP
+        for worker in workers.values():
+            with contextlib.suppress(ProcessLookupError):
+                worker.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, forward)
+    for index in range(config.workers):
+        start(index)
+    while any(worker.poll() is None for worker in workers.values()) or not stopping:
+        time.sleep(0.2)
+        for index, worker in tuple(workers.items()):
+            if not stopping and worker.poll() is not None:
+                time.sleep(0.5)  # a worker that cannot start must not spin
+                start(index)
+
+
+def _worker_command(config_path: Path | None, overrides: dict[str, Any], sock: socket.socket) -> list[str]:
     command = [sys.executable, "-m", "raven_proxy", "serve", "--fd", str(sock.fileno())]
     if config_path is not None:
         command += ["--config", str(config_path)]
@@ -114,29 +147,7 @@ def _supervise(
             command += [f"--{option.replace('_', '-')}", str(overrides[option])]
     host, port = sock.getsockname()[:2]
     command += ["--host", host, "--port", str(port)]
-    environment = {**os.environ, _WORKER: "1"}
-
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(command, pass_fds=[sock.fileno()], env=environment)  # noqa: S603
-
-    workers = [start() for _ in range(config.workers)]
-    stopping = False
-
-    def forward(number: int, _frame: Any) -> None:
-        nonlocal stopping
-        stopping = stopping or number != signal.SIGHUP
-        for worker in workers:
-            with contextlib.suppress(ProcessLookupError):
-                worker.send_signal(number)
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, forward)
-    while any(worker.poll() is None for worker in workers) or not stopping:
-        time.sleep(0.2)
-        for index, worker in enumerate(workers):
-            if not stopping and worker.poll() is not None:
-                time.sleep(0.5)  # a worker that cannot start must not spin
-                workers[index] = start()
+    return command
 
 
 def _listening_socket(config: Config, fd: int | None) -> socket.socket:

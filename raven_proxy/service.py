@@ -59,6 +59,7 @@ class Service:
         try:
             pipeline = self._assemble(config)
             gateway.pipeline = pipeline
+            gateway.config = config
             await self._start_plugins(pipeline)
         except BaseException:
             await storage.close()
@@ -82,8 +83,10 @@ class Service:
             try:
                 config = self._load()
                 pipeline = self._assemble(config)
+                gateway.config = config
                 await self._start_plugins(pipeline)
             except ConfigError as error:
+                gateway.config = gateway.pipeline.config
                 self.failed_reloads += 1
                 _log.error("reload failed; the old configuration goes on", reason=str(error))
                 raise

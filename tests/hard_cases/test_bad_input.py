@@ -51,17 +51,14 @@ NOT_JSON: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("path", FACES)
 @pytest.mark.parametrize("name", NOT_JSON)
-async def test_t43_what_is_not_one_json_object_is_a_400(case: Case, name: str, path: str) -> None:
+async def test_t43_what_is_not_one_json_object_is_a_400(case: Case, name: str) -> None:
     """Whatever the bytes are, the answer is a 400 that says where; nothing goes upstream."""
     body = NOT_JSON[name]
-    opaque = path.endswith("responses") and not body.lstrip().startswith(b"{")
-    if opaque:
-        pytest.skip("an endpoint that the gateway does not know may take any body")
     await case.start(base=("openai", "meter"))
-    inner = case.refused(await case.ask(post(body, path)), 400, type="invalid_request_error")
-    assert inner["message"]
+    for path in FACES if body.startswith(b"{") else FACES[:-1]:  # the last may take any body
+        inner = case.refused(await case.ask(post(body, path)), 400, type="invalid_request_error")
+        assert inner["message"]
     assert case.upstream.seen == []
 
 
@@ -163,14 +160,14 @@ DUPLICATES = [
 ]
 
 
-@pytest.mark.parametrize("path", [CHAT, "/v1/mock/chat/completions", "/v1/mock/responses"])
 @pytest.mark.parametrize("template", DUPLICATES)
-async def test_t44_a_key_that_comes_twice_is_refused(case: Case, template: bytes, path: str) -> None:
+async def test_t44_a_key_that_comes_twice_is_refused(case: Case, template: bytes) -> None:
     """Readers differ on which of two equal keys counts: nobody has to guess, it is a 400."""
     await case.start()
     body = template % ((MESSAGES,) * template.count(b"%b"))
-    inner = case.refused(await case.ask(post(body, path)), 400, type="invalid_request_error")
-    assert "more than once" in inner["message"]
+    for path in (CHAT, "/v1/mock/chat/completions", "/v1/mock/responses"):
+        inner = case.refused(await case.ask(post(body, path)), 400, type="invalid_request_error")
+        assert "more than once" in inner["message"]
     assert case.upstream.seen == []
 
 

@@ -9,7 +9,7 @@ import msgspec
 from . import events
 from .refusals import describe, scrub
 
-__all__ = ["Choice", "Document", "choices_of", "error_of", "read", "read_at", "usage_of"]
+__all__ = ["Choice", "Document", "choices_of", "error_of", "read", "read_event", "usage_of"]
 
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 _NULL = msgspec.Raw(b"null")
@@ -50,10 +50,9 @@ def read(text: bytes) -> Document | None:
         return None
 
 
-def read_at(text: bytes, position: int) -> Document | None:
-    """Read the event around `position` in SSE text; None if it holds no JSON object."""
-    # Its JSON may be spread over several `data:` lines.
-    return read(events.line_at(text, position)) or read(events.data_of(events.event_at(text, position)))
+def read_event(event: bytes) -> Document | None:
+    """Read the JSON of an event, which may be spread over several `data:` lines; None if it has none."""
+    return read(events.data_of(event))
 
 
 def choices_of(document: Document) -> list[Choice]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from raven_proxy.sse import EventReader
 
-__all__ = ["EVENT_END", "data_of", "event_at", "last_end", "line_at", "line_end", "line_start", "split"]
+__all__ = ["EVENT_END", "bounds", "data_of", "last_end", "line_at", "split"]
 
 # An empty line: two line ends in a row. A CR at the very end may be half of a CRLF.
 EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n|\Z))")
@@ -43,7 +43,8 @@ def split(text: bytes) -> Iterator[bytes]:
 
 def line_start(text: bytes, position: int) -> int:
     """Find where the line around `position` begins."""
-    return max(text.rfind(b"\n", 0, position), text.rfind(b"\r", 0, position)) + 1
+    line_feed = text.rfind(b"\n", 0, position)
+    return max(line_feed, text.rfind(b"\r", line_feed + 1, position)) + 1
 
 
 def line_end(text: bytes, position: int) -> int:
@@ -58,20 +59,17 @@ def line_at(text: bytes, position: int) -> bytes:
     return text[start + 5 : line_end(text, position)] if text.startswith(b"data:", start) else b""
 
 
-def event_at(text: bytes, position: int) -> bytes:
-    """Give the event around `position`."""
-    begin = 0
-    for end in (b"\n\n", b"\r\n\r\n", b"\r\r"):
-        found = text.rfind(end, begin, position)
-        begin = found + len(end) if found >= 0 else begin
+def bounds(text: bytes, position: int) -> tuple[int, int]:
+    """Find where the event around `position` begins and ends."""
+    begin = line_start(text, position)
+    while begin:
+        before = begin - (2 if text[begin - 2 : begin] == b"\r\n" else 1)
+        start = line_start(text, before)
+        if start == before:
+            break  # an empty line
+        begin = start
     closing = EVENT_END.search(text, position)
-    near = text[begin : closing.end() if closing is not None else len(text)]
-    start = begin
-    for event in split(near):
-        start += len(event)
-        if position < start:
-            return event
-    return b""
+    return begin, closing.end() if closing is not None else len(text)
 
 
 def data_of(event: bytes) -> bytes:

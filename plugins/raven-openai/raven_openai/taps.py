@@ -195,23 +195,21 @@ class StreamTap:
         read_to = 0
         for match in sorted(found, key=re.Match.start):
             if match.start() < read_to:
-                continue
-            error = self._read_error(text, match.start())
+                continue  # one look at each event
+            begin, read_to = events.bounds(text, match.start())
+            error = self._read_error(text[begin:read_to])
             if error is not None:
                 return error
-            read_to = events.line_end(text, match.start())  # one look at each line
         return None
 
-    def _read_error(self, text: bytes, position: int) -> str | None:
+    def _read_error(self, event: bytes) -> str | None:
         secret = self._metering.secret
-        if text[position : position + 1] == b'"':
-            document = documents.read_at(text, position)
-            return documents.error_of(document, secret) if document is not None else None
-        if position and text[position - 1] not in b"\r\n":
-            return None  # the model's words
-        event = next(events.split(text[position:]))
-        said = read_error(events.data_of(event)).message
-        return scrub(said, secret)[:2048] or "The provider reported an error."
+        document = documents.read_event(event)
+        error = documents.error_of(document, secret) if document is not None else None
+        if error is None and any(_ERROR_EVENT.match(line) for line in event.splitlines()):
+            said = read_error(events.data_of(event)).message
+            return scrub(said, secret)[:2048] or "The provider reported an error."
+        return error
 
 
 def _last_match(pattern: re.Pattern[bytes], needle: bytes, text: bytes) -> re.Match[bytes] | None:
@@ -228,13 +226,20 @@ def _last_match(pattern: re.Pattern[bytes], needle: bytes, text: bytes) -> re.Ma
 def _last_usage(text: bytes) -> dict[str, Any] | None:
     match = _last_match(_USAGE, b'"usage"', text)
     while match is not None:
-        document = documents.read_at(text, match.start())
-        table = documents.usage_of(document) if document is not None else None
+        table = _usage_of(documents.read(events.line_at(text, match.start())))
         if table is not None:
             return table
-        text = text[: events.line_start(text, match.start())]  # one look at each line
+        begin, end = events.bounds(text, match.start())
+        table = _usage_of(documents.read_event(text[begin:end]))
+        if table is not None:
+            return table
+        text = text[:begin]  # one look at each event
         match = _last_match(_USAGE, b'"usage"', text)
     return None
+
+
+def _usage_of(document: documents.Document | None) -> dict[str, Any] | None:
+    return documents.usage_of(document) if document is not None else None
 
 
 def _has_done(text: bytes) -> bool:

@@ -17,6 +17,7 @@ from raven_proxy.providers import estimate_tokens
 __all__ = ["count_text", "estimate_prompt", "read_usage"]
 
 _MOST = 10**8
+_MISSING = -1
 _CACHED = (
     ("prompt_tokens_details", "cached_tokens"),
     ("input_tokens_details", "cached_tokens"),
@@ -45,7 +46,7 @@ _CHAT_TEXT = re.compile(
     re.DOTALL,
 )
 _COMPLETION_TEXT = re.compile(rb'"text"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"', re.DOTALL)
-_ATTACHMENT = re.compile(rb"[A-Za-z0-9+/=_-]{512,}")
+_ATTACHMENT = re.compile(rb"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/=_-]{512,}")  # tried once for each run
 
 
 def read_usage(
@@ -61,18 +62,10 @@ def read_usage(
     the total alone: here it is part of the completion, as it is billed.
     """
     total = _count(table.get("total_tokens"))
-    prompt = _reported(table, "prompt_tokens", "input_tokens")
-    completion = _reported(table, "completion_tokens", "output_tokens")
-    if total is not None:
-        if prompt == -1 and completion is not None:  # Voyage reports a total alone
-            prompt = max(0, total - max(0, completion))
-        if completion == -1 and prompt is not None:
-            completion = max(0, total - max(0, prompt))
-    known_prompt = prompt if prompt is not None and prompt >= 0 else None
-    known_completion = completion if completion is not None and completion >= 0 else None
-    estimated = known_prompt is None or known_completion is None
-    prompt_tokens = prompt_estimate() if known_prompt is None else known_prompt
-    completion_tokens = completion_estimate() if known_completion is None else known_completion
+    prompt, completion = _parts(table, total)
+    estimated = prompt is None or completion is None
+    prompt_tokens = prompt_estimate() if prompt is None else prompt
+    completion_tokens = completion_estimate() if completion is None else completion
     reasoning = _detail(table, _REASONING)
     rest = (total or 0) - prompt_tokens - completion_tokens
     if not estimated and rest > 0 and (reasoning_apart or rest == reasoning):
@@ -89,6 +82,18 @@ def read_usage(
         audio_output_tokens=min(_detail(table, _AUDIO_OUT), completion_tokens),
         estimated=estimated,
     )
+
+
+def _parts(table: dict[str, Any], total: int | None) -> tuple[int | None, int | None]:
+    """Give prompt and completion; one that is missing follows from the total. None if it makes no sense."""
+    prompt = _reported(table, "prompt_tokens", "input_tokens")
+    completion = _reported(table, "completion_tokens", "output_tokens")
+    if total is not None:
+        if prompt == _MISSING and completion is not None:  # Voyage reports a total alone
+            prompt = max(0, total - max(0, completion))
+        if completion == _MISSING and prompt is not None:
+            completion = max(0, total - prompt)
+    return None if prompt == _MISSING else prompt, None if completion == _MISSING else completion
 
 
 def estimate_prompt(body: bytes) -> int:
@@ -111,12 +116,12 @@ def _count(value: Any) -> int | None:
 
 
 def _reported(table: dict[str, Any], *names: str) -> int | None:
-    """Give the count under the first of `names`; -1 if none is there, None if it makes no sense."""
+    """Give the count under the first of `names`; _MISSING if none is there, None if it makes no sense."""
     for name in names:
         value = table.get(name)
         if value is not None:
             return _count(value)
-    return -1
+    return _MISSING
 
 
 def _detail(table: dict[str, Any], places: tuple[tuple[str, ...], ...]) -> int:

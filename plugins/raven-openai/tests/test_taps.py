@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -269,6 +270,14 @@ def test_t25_an_event_of_3_mib_is_passed_over_in_bounded_memory() -> None:
 def test_attachments_do_not_inflate_an_estimate() -> None:
     image = b'"data:image/png;base64,' + b"iVBORw0KGgo" * 10_000 + b'"'
     assert estimate_prompt(ASKED + image) == -(-(len(ASKED) + 24) // 4)
+
+
+def test_estimates_take_linear_time() -> None:
+    started = time.perf_counter()
+    estimate_prompt((b"a" * 511 + b" ") * 20_000)
+    for line in (b'data: {"usage":{\n', b'data: {"error"\n\n', b'"content":"\\', b"[DONE]"):
+        stream([line * (200_000 // len(line))])
+    assert time.perf_counter() - started < 5
 
 
 PARTS = st.sampled_from(
