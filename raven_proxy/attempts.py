@@ -86,8 +86,10 @@ async def forward(exchange: Exchange) -> UpstreamConnection:
 
     Raises the last candidate's error when none begins to reply.
     """
-    chosen = await call_first(exchange.pipeline.choose_upstreams, exchange)
-    candidates = exchange.candidates if chosen is None else tuple(chosen)
+    candidates = exchange.candidates
+    choosers = exchange.pipeline.choose_upstreams
+    if choosers and (chosen := await call_first(choosers, exchange)) is not None:
+        candidates = tuple(chosen)
     if not candidates:
         raise NoActiveKey("No provider is available for this request.")
     for candidate in candidates[:-1]:

@@ -29,6 +29,7 @@ from .errors import (
 from .exchange import Exchange, Outcome, Principal
 from .headers import client_address, collect_request
 from .intake import check_protocol, read_body, require_json
+from .observation import Observation
 from .pipeline import Pipeline, call_all, call_first
 from .replies import send_error
 from .routes import check_path
@@ -65,7 +66,7 @@ class Gateway:
         self.is_draining = False
         self.announcements: list[tuple[str, str]] = []
         self.reload: Callable[[], Awaitable[None]] | None = None  # set by the process that serves
-        self.failures: dict[tuple[str, str], int] = {}  # (plugin, hook) → times it failed
+        self.observation = Observation(self.tasks)
 
     def announce(self, kind: str, value: str) -> None:
         """Give the operator something once, on the terminal and never in a log (a first key)."""
@@ -100,8 +101,8 @@ class Gateway:
         self.in_flight -= 1
         if exchange.face.public:
             exchange.pipeline.in_flight -= 1
-            return
-        self.tasks.launch(self._observe(exchange), "finish_exchange")
+        else:
+            self.observation.add(exchange)
 
     # -- one request ---------------------------------------------------------------
 
@@ -159,8 +160,8 @@ class Gateway:
         serve = exchange.face.serve
         if serve is not None:
             return await delivery.deliver_reply(exchange, client, await serve(exchange))
-        reply = await call_first(exchange.pipeline.answer, exchange)
-        if reply is not None:
+        answer = exchange.pipeline.answer
+        if answer and (reply := await call_first(answer, exchange)) is not None:
             exchange.candidate = exchange.candidates[0] if exchange.candidates else None
             return await delivery.deliver_reply(exchange, client, reply)
         connection = await attempts.forward(exchange)
@@ -179,40 +180,9 @@ class Gateway:
         else:
             exchange.outcome = Outcome.FAILED
         if isinstance(error, PluginFailed):
-            key = (error.plugin, error.hook)
-            self.failures[key] = self.failures.get(key, 0) + 1
+            self.observation.count(error)
 
     def _note_departure(self, exchange: Exchange) -> None:
         if exchange.outcome is Outcome.FAILED and exchange.error is None:  # else it ended before
             exchange.outcome = Outcome.CANCELLED
         exchange.status = exchange.status or 499
-
-    async def _observe(self, exchange: Exchange) -> None:
-        try:
-            for call in exchange.pipeline.finish_exchange:
-                try:
-                    await call_all((call,), exchange)
-                except GatewayError:
-                    self.failures[call.plugin, call.hook] = self.failures.get((call.plugin, call.hook), 0) + 1
-            if exchange.pipeline.config.access_log:
-                _log_access(exchange)
-        finally:
-            exchange.pipeline.in_flight -= 1
-
-
-def _log_access(exchange: Exchange) -> None:
-    principal = exchange.principal
-    candidate = exchange.candidate
-    _log.info(
-        "exchange",
-        request_id=exchange.id,
-        face=exchange.face.name,
-        method=exchange.request.method,
-        status=exchange.status,
-        outcome=exchange.outcome.value,
-        key=principal.key_id if principal is not None else None,
-        model=exchange.model,
-        upstream=candidate.upstream.name if candidate is not None else None,
-        client=exchange.client_address,
-        latency_ms=round(exchange.elapsed_ms(), 1),
-    )

@@ -25,13 +25,16 @@ _SECRET_NAMES = frozenset(
     "authorization x-api-key api-key api_key apikey x-goog-api-key x-provider-key cookie set-cookie "
     "password secret token credential".split()
 )
+# A dict of headers that was printed: `{'cookie': 'session=…'}`.
+_NAMED = re.compile(rf"""(?i)(?<=['"])((?:{"|".join(sorted(_SECRET_NAMES))})['"]: ?(['"]))(?:\\.|(?!\2).)+""")
 _LINE_BREAKS = {b"\xe2\x80\xa8": b"\\u2028", b"\xe2\x80\xa9": b"\\u2029", b"\xc2\x85": b"\\u0085"}
 _encoder = msgspec.json.Encoder(enc_hook=repr)
 
 
 def scrub(text: str) -> str:
     """Mask what looks like a credential in a text: its last four characters stay, or nothing."""
-    return _SECRET.sub(lambda match: _mask(match[0]), text)
+    text = _SECRET.sub(lambda match: _mask(match[0]), text)
+    return _NAMED.sub(r"\1…", text) if "'" in text or '"' in text else text
 
 
 def _mask(secret: str) -> str:
@@ -54,11 +57,18 @@ def redact(logger: Any, method: str, event: MutableMapping[str, Any]) -> Mutable
 
 def _render(logger: Any, method: str, event: MutableMapping[str, Any]) -> bytes:
     del logger, method
-    line = _encoder.encode(event)
+    try:
+        line = _encoder.encode(event)
+    except UnicodeEncodeError:  # a header's bytes that are no UTF-8
+        line = _encoder.encode({name: _plain(value) for name, value in event.items()})
     for character, escape in _LINE_BREAKS.items():
         if character in line:
             line = line.replace(character, escape)
     return line
+
+
+def _plain(value: Any) -> Any:
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def configure(level: str = "info", write: Callable[[bytes], Any] | None = None) -> None:

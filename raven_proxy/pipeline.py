@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["HookCall", "Pipeline", "StageOpener", "call_all", "call_first"]
 
 _log = structlog.get_logger("raven_proxy.pipeline")
+# What a plugin may raise without taking the gateway along: `sys.exit()` in a hook ends a request, no more.
+_BREAKING = (Exception, asyncio.CancelledError, SystemExit)
 
 
 class HookCall(msgspec.Struct, frozen=True):
@@ -81,6 +83,7 @@ class Pipeline:
         self.open_stage = stages
         self.check_reply = hooks["check_reply"]
         self.finish_exchange = hooks["finish_exchange"]
+        self.logs_access = config.access_log and config.log_level in {"debug", "info"}
         self.in_flight = 0
         self.is_draining = False  # replies then ask clients to close
 
@@ -115,18 +118,21 @@ async def _call(call: HookCall, subject: Any) -> Any:
         waiting_for = coroutine.send(None)
     except StopIteration as stop:
         return stop.value
-    except (GatewayError, asyncio.CancelledError):
+    except GatewayError:
         raise
-    except Exception as error:
-        raise _failed(call, error) from error
+    except _BREAKING as error:
+        raise _failed(call, subject, error) from error
     try:
         async with asyncio.timeout(call.timeout_s) as limit:
             return await _resume(coroutine, waiting_for)
-    except (GatewayError, asyncio.CancelledError):
+    except GatewayError:
         raise
-    except Exception as error:
+    except _BREAKING as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise  # the client left; not a plugin that waited for something cancelled
         reason = f"outlasted its limit of {call.timeout_s:g} s" if limit.expired() else None
-        raise _failed(call, error, reason) from error
+        raise _failed(call, subject, error, reason) from error
 
 
 @types.coroutine
@@ -145,11 +151,12 @@ def _resume(coroutine: Coroutine[Any, Any, Any], waiting_for: Any) -> Generator[
             return stop.value
 
 
-def _failed(call: HookCall, error: Exception, reason: str | None = None) -> PluginFailed:
+def _failed(call: HookCall, subject: Any, error: BaseException, reason: str | None = None) -> PluginFailed:
     _log.error(
         "plugin failed",
         plugin=call.plugin,
         hook=call.hook,
+        request_id=getattr(subject, "id", None),
         reason=reason or type(error).__name__,
         exc_info=error if reason is None else None,
     )

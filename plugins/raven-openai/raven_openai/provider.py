@@ -156,4 +156,4 @@ def _is_streamed(exchange: Exchange, head: ReplyHead) -> bool:
     kind = head.headers.get("content-type", "")
     if "event-stream" in kind:
         return True
-    return exchange.stream and "json" not in kind
+    return exchange.stream and not kind.startswith("application/json")

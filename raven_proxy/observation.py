@@ -1,0 +1,81 @@
+"""What happens after the reply: `finish_exchange` hooks and the access log, in the background.
+
+Observers fail quietly: what they raise is logged and counted, and no client sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from .errors import PluginFailed, Refused
+from .exchange import Exchange
+from .pipeline import call_all
+from .tasks import Tasks
+
+__all__ = ["Observation"]
+
+
+class Observation:
+    """Hands finished exchanges to observers, those of one turn of the event loop in one task.
+
+    `failures` counts what failed, by plugin and hook; gates count theirs in it too.
+    """
+
+    def __init__(self, tasks: Tasks) -> None:
+        self._tasks = tasks
+        self._finished: list[Exchange] = []
+        self._log = structlog.get_logger("raven_proxy.access").bind()
+        self.failures: dict[tuple[str, str], int] = {}
+
+    def add(self, exchange: Exchange) -> None:
+        """Take a finished exchange; its observers run as soon as the loop is free."""
+        if not self._finished:
+            asyncio.get_running_loop().call_soon(self._begin)
+        self._finished.append(exchange)
+
+    def count(self, failure: PluginFailed) -> None:
+        """Count a plugin's failure under its name."""
+        key = (failure.plugin, failure.hook)
+        self.failures[key] = self.failures.get(key, 0) + 1
+
+    def _begin(self) -> None:
+        batch, self._finished = self._finished, []
+        self._tasks.launch(self._observe(batch), "finish_exchange")
+
+    async def _observe(self, batch: list[Exchange]) -> None:
+        for exchange in batch:
+            pipeline = exchange.pipeline
+            try:
+                for call in pipeline.finish_exchange:
+                    try:
+                        await call_all((call,), exchange)
+                    except PluginFailed as failure:
+                        self.count(failure)
+                    except Refused as refusal:  # too late to refuse anything
+                        self._log.error(
+                            "plugin failed", plugin=call.plugin, hook=call.hook, reason=str(refusal)
+                        )
+                        self.count(PluginFailed(call.plugin, call.hook))
+                if pipeline.logs_access:
+                    self._log_access(exchange)
+            finally:
+                pipeline.in_flight -= 1
+
+    def _log_access(self, exchange: Exchange) -> None:
+        principal = exchange.principal
+        candidate = exchange.candidate
+        self._log.info(
+            "exchange",
+            request_id=exchange.id,
+            face=exchange.face.name,
+            method=exchange.request.method,
+            status=exchange.status,
+            outcome=exchange.outcome.value,
+            key=principal.key_id if principal is not None else None,
+            model=exchange.model,
+            upstream=candidate.upstream.name if candidate is not None else None,
+            client=exchange.client_address,
+            latency_ms=round(exchange.elapsed_ms(), 1),
+        )
