@@ -17,6 +17,7 @@ from .errors import (
     InvalidRequest,
     NoActiveKey,
     NotFound,
+    Overloaded,
     UpstreamError,
 )
 from .exchange import Attempt, Candidate, Credential, Exchange, Outgoing, Principal, ReplyHead
@@ -95,6 +96,8 @@ async def forward(exchange: Exchange) -> UpstreamConnection:
     for candidate in candidates[:-1]:
         try:
             return await _attempt(exchange, candidate)
+        except Overloaded:
+            continue  # at its cap; nobody was asked
         except UpstreamError as error:
             if not error.retryable:
                 raise
@@ -171,6 +174,8 @@ async def _send_once(
             raise
     except GatewayError as error:
         attempt.error = error.code
+        if isinstance(error, Overloaded):  # at our own cap nobody was asked
+            exchange.attempts.pop()
         raise
     return connection, reply_head
 

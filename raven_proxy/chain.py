@@ -11,7 +11,7 @@ from collections.abc import Callable
 import structlog
 
 from .encoding import Inflater, open_decoder
-from .errors import GatewayError, PluginFailed
+from .errors import PLUGIN_FAULTS, GatewayError, PluginFailed
 from .exchange import Exchange, ReplyHead
 from .providers import Tally, UsageTap
 
@@ -89,10 +89,13 @@ class Chain:
 
     def _run(self, stage: NamedStage, data: bytes | None) -> bytes:
         try:
-            return stage.close() if data is None else stage.feed(data)
+            result = stage.close() if data is None else stage.feed(data)
+            if isinstance(result, bytes):
+                return result
+            raise TypeError(f"a stage gives bytes, not {type(result).__name__}")
         except GatewayError:
             raise
-        except Exception as error:
+        except PLUGIN_FAULTS as error:
             _log.error("stage failed", plugin=stage.plugin, request_id=self._exchange.id, exc_info=error)
             raise PluginFailed(stage.plugin, "open_stage") from error
 
@@ -126,8 +129,14 @@ def open_chain(exchange: Exchange, head: ReplyHead, *, from_provider: bool) -> C
             stage = opener.function(exchange)
         except GatewayError:
             raise
-        except Exception as error:
-            _log.error("plugin failed", plugin=opener.plugin, hook="open_stage", exc_info=error)
+        except PLUGIN_FAULTS as error:
+            _log.error(
+                "plugin failed",
+                plugin=opener.plugin,
+                hook="open_stage",
+                request_id=exchange.id,
+                exc_info=error,
+            )
             raise PluginFailed(opener.plugin, "open_stage") from error
         if stage is not None:
             stages.append(NamedStage(opener.plugin, stage.feed, stage.close))

@@ -7,7 +7,6 @@ task is woken and nothing is queued per chunk. Who is called and when to retry i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Protocol
 
@@ -80,6 +79,7 @@ class UpstreamConnection(BaseProtocol):
 
     __slots__ = (
         "_head",
+        "_held",
         "_may_reuse",
         "_on_closed",
         "_on_idle",
@@ -103,6 +103,7 @@ class UpstreamConnection(BaseProtocol):
         self._payload: StreamReader | None = None
         self._sink: Sink | None = None
         self._may_reuse = True
+        self._held = False
         self.message: RawResponseMessage | None = None
         self.reused = False
         self.idle_since = 0.0
@@ -148,18 +149,14 @@ class UpstreamConnection(BaseProtocol):
     def attach(self, sink: Sink) -> None:
         """Deliver the body to `sink`, beginning with what has arrived; may call `end` at once."""
         payload = self._payload
-        if payload is None or payload is EMPTY_PAYLOAD:
-            self._sink = sink
-            self._pump()
-            return
-        early = b""
-        with contextlib.suppress(Exception):  # an early failure is met again in `_pump`
-            early = payload.read_nowait(-1)
-        payload.__class__ = _SinkReader
-        self._sink = sink  # not before: reading calls `data_received`, which would end an empty body
-        if early:
-            sink.feed(early)
+        if payload is not None and payload is not EMPTY_PAYLOAD:
+            payload.__class__ = _SinkReader
+        self._sink = sink
         self._pump()
+        if self._reading_paused:  # the reader's own flow control had stepped in, and ends here
+            self.resume_reading()
+            if self._held:
+                self._pause_transport_reading()
 
     def take(self) -> bytes | None:
         """Give the whole body if it came with the head, as most do; None means `attach` a sink."""
@@ -183,10 +180,12 @@ class UpstreamConnection(BaseProtocol):
 
     def hold(self) -> None:
         """Stop reading from the provider: the client does not keep up."""
+        self._held = True
         self._pause_transport_reading()
 
     def resume(self) -> None:
         """Read again after `hold`."""
+        self._held = False
         self._resume_transport_reading()
 
     # -- what the event loop calls ---------------------------------------------
@@ -202,6 +201,8 @@ class UpstreamConnection(BaseProtocol):
         except Exception as error:
             self._break_off(f"The provider's reply is not valid HTTP ({type(error).__name__}).")
             return
+        if self._head is not None and data:
+            self.reused = False  # an answer has begun: whatever follows, the request is not sent again
         if messages or upgraded:
             self._take(messages, upgraded=upgraded)
         if self._sink is not None:
@@ -273,6 +274,8 @@ class UpstreamConnection(BaseProtocol):
             return
         if self._may_reuse and not transport.is_closing() and not transport.get_write_buffer_size():
             self.reused = True
+            if self._held:  # the reply was here before its client had drained
+                self.resume()
             self._on_idle(self)
         else:
             transport.close()

@@ -10,6 +10,7 @@ import msgspec
 from .errors import ConfigError, GatewayError, NotFound
 from .exchange import Exchange, Reply
 from .faces import Face, read_nothing
+from .paging import make_page
 from .providers import ModelInfo
 
 if TYPE_CHECKING:
@@ -66,16 +67,7 @@ def core_faces(gateway: Gateway) -> tuple[Face, ...]:
 async def _list_models(exchange: Exchange) -> Reply:
     assert exchange.principal is not None
     models = exchange.pipeline.catalogue.list_models(exchange.principal)
-    data = [_model(model) for model in models]
-    return _json(
-        {
-            "object": "list",
-            "data": data,
-            "has_more": False,
-            "first_id": data[0]["id"] if data else None,
-            "last_id": data[-1]["id"] if data else None,
-        }
-    )
+    return _json(make_page([_model(model) for model in models], exchange.request.query))
 
 
 async def _get_model(exchange: Exchange) -> Reply:

@@ -17,7 +17,7 @@ from .exchange import Exchange, Outcome, Reply, ReplyHead
 from .headers import forward_reply
 from .pipeline import call_all
 from .relay import Relay
-from .replies import reply_head, send_whole
+from .replies import is_ours, reply_head, send_whole
 from .server import SENT, SENT_AND_CLOSE, ClientConnection, Sent
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ async def deliver_upstream(
 
 async def deliver_reply(exchange: Exchange, client: ClientConnection, reply: Reply) -> Sent:
     """Pass a reply that no upstream gave to the client, through tap and stages all the same."""
-    headers = {name.lower(): value for name, value in reply.headers.items()}
+    lower = {name.lower(): value for name, value in reply.headers.items()}
+    headers = {name: value for name, value in lower.items() if not is_ours(name)}
     exchange.head = head = ReplyHead(reply.status, headers)
     exchange.first_byte_at = exchange.started_at + exchange.elapsed_ms() / 1000.0
     if isinstance(reply.body, bytes) and (reply.status >= 400 or exchange.face.public):

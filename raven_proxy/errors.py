@@ -24,11 +24,13 @@ dialect's own affair (`faces.Dialect`).
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
 
 __all__ = [
+    "PLUGIN_FAULTS",
     "ConfigError",
     "Forbidden",
     "GatewayError",
@@ -232,6 +234,10 @@ class PluginFailed(GatewayError):
         super().__init__("The gateway could not process this request.")
         self.plugin = plugin
         self.hook = hook
+
+
+PLUGIN_FAULTS = (Exception, asyncio.CancelledError, SystemExit)
+"""What a plugin may raise without taking the gateway along: `sys.exit()` in a hook ends a request only."""
 
 
 class ConfigError(Exception):

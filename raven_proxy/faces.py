@@ -7,7 +7,8 @@ path. Vendor packages define both and register the faces; the core knows only th
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol, cast
 
 import msgspec
 
@@ -33,7 +34,11 @@ class Call(msgspec.Struct):
     members: dict[str, tuple[int, int]] = {}
 
 
-NO_CALL = Call()
+class _NoCall(Call, frozen=True):  # type: ignore[misc]  # all exchanges share one; msgspec allows it
+    pass
+
+
+NO_CALL = _NoCall(members=cast("dict[str, tuple[int, int]]", MappingProxyType({})))
 """What an exchange holds until its body was read."""
 
 

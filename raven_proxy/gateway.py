@@ -179,8 +179,6 @@ class Gateway:
             exchange.outcome = Outcome.REFUSED
         else:
             exchange.outcome = Outcome.FAILED
-        if isinstance(error, PluginFailed):
-            self.observation.count(error)
 
     def _note_departure(self, exchange: Exchange) -> None:
         if exchange.outcome is Outcome.FAILED and exchange.error is None:  # else it ended before

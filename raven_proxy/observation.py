@@ -9,9 +9,9 @@ import asyncio
 
 import structlog
 
-from .errors import PluginFailed, Refused
+from .errors import GatewayError, PluginFailed
 from .exchange import Exchange
-from .pipeline import call_all
+from .pipeline import HookCall, call_all
 from .tasks import Tasks
 
 __all__ = ["Observation"]
@@ -20,7 +20,7 @@ __all__ = ["Observation"]
 class Observation:
     """Hands finished exchanges to observers, those of one turn of the event loop in one task.
 
-    `failures` counts what failed, by plugin and hook; gates count theirs in it too.
+    `failures` counts what failed, by plugin and hook: gates and stages too.
     """
 
     def __init__(self, tasks: Tasks) -> None:
@@ -48,20 +48,22 @@ class Observation:
         for exchange in batch:
             pipeline = exchange.pipeline
             try:
-                for call in pipeline.finish_exchange:
-                    try:
-                        await call_all((call,), exchange)
-                    except PluginFailed as failure:
-                        self.count(failure)
-                    except Refused as refusal:  # too late to refuse anything
-                        self._log.error(
-                            "plugin failed", plugin=call.plugin, hook=call.hook, reason=str(refusal)
-                        )
-                        self.count(PluginFailed(call.plugin, call.hook))
-                if pipeline.logs_access:
+                if isinstance(exchange.error, PluginFailed):
+                    self.count(exchange.error)
+                if pipeline.logs_access:  # first: observers may do to the exchange what they like
                     self._log_access(exchange)
+                for call in pipeline.finish_exchange:
+                    await self._show(exchange, call)
             finally:
                 pipeline.in_flight -= 1
+
+    async def _show(self, exchange: Exchange, call: HookCall) -> None:
+        try:
+            await call_all((call,), exchange)
+        except GatewayError as error:
+            if not isinstance(error, PluginFailed):  # too late to refuse anything
+                self._log.error("plugin failed", plugin=call.plugin, hook=call.hook, reason=str(error))
+            self.count(PluginFailed(call.plugin, call.hook))
 
     def _log_access(self, exchange: Exchange) -> None:
         principal = exchange.principal

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from .config import Config
-from .errors import GatewayError, PluginFailed
+from .errors import PLUGIN_FAULTS, GatewayError, PluginFailed
 from .exchange import Exchange
 from .faces import Face, Stage
 from .headers import Network
@@ -26,11 +26,9 @@ if TYPE_CHECKING:
     from .routes import Routes
     from .upstream import Upstream
 
-__all__ = ["HookCall", "Pipeline", "StageOpener", "call_all", "call_first"]
+__all__ = ["HookCall", "Pipeline", "StageOpener", "call_all", "call_first", "is_cancelled"]
 
 _log = structlog.get_logger("raven_proxy.pipeline")
-# What a plugin may raise without taking the gateway along: `sys.exit()` in a hook ends a request, no more.
-_BREAKING = (Exception, asyncio.CancelledError, SystemExit)
 
 
 class HookCall(msgspec.Struct, frozen=True):
@@ -120,19 +118,24 @@ async def _call(call: HookCall, subject: Any) -> Any:
         return stop.value
     except GatewayError:
         raise
-    except _BREAKING as error:
+    except PLUGIN_FAULTS as error:
         raise _failed(call, subject, error) from error
     try:
         async with asyncio.timeout(call.timeout_s) as limit:
             return await _resume(coroutine, waiting_for)
     except GatewayError:
         raise
-    except _BREAKING as error:
-        task = asyncio.current_task()
-        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-            raise  # the client left; not a plugin that waited for something cancelled
+    except PLUGIN_FAULTS as error:
+        if is_cancelled(error):
+            raise
         reason = f"outlasted its limit of {call.timeout_s:g} s" if limit.expired() else None
         raise _failed(call, subject, error, reason) from error
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Say whether this task was cancelled (a client left), not just something that a plugin waited for."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 @types.coroutine

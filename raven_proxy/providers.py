@@ -12,12 +12,12 @@ import msgspec
 
 from .errors import UpstreamRefused
 from .exchange import Exchange, Outgoing, ReplyHead, Usage
-from .faces import Call, Face, Stage
+from .faces import Face, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ModelInfo", "Provider", "Tally", "UsageTap"]
+__all__ = ["ModelInfo", "Provider", "Tally", "UsageTap", "estimate_tokens"]
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,18 +95,6 @@ class Provider(Protocol):
         """Give a reader of the provider's own bytes; None where there is nothing to meter."""
 
 
-class Registered(msgspec.Struct, frozen=True):
-    """A provider under one of its names."""
-
-    preset: str
-    provider: Provider
-
-
 def estimate_tokens(size: int) -> int:
     """Estimate tokens from a length in bytes of text: four bytes a token, rounded up."""
     return -(-size // 4)
-
-
-def is_call_metered(call: Call) -> bool:
-    """Say whether a call names a model, and so is something a provider bills for."""
-    return call.model is not None

@@ -18,11 +18,10 @@ from .server import SENT, SENT_AND_CLOSE
 if TYPE_CHECKING:
     from .server import ClientConnection, Sent
 
-__all__ = ["reply_head", "send_error", "send_whole"]
+__all__ = ["is_ours", "reply_head", "send_error", "send_whole"]
 
-_OURS = frozenset(
-    "connection content-length content-type date keep-alive transfer-encoding trailer upgrade "
-    "x-request-id".split()
+_FRAMING = frozenset(
+    "connection content-length date keep-alive transfer-encoding trailer upgrade x-request-id".split()
 )
 _NO_BODY = frozenset({204, 304})
 # After these nobody knows where the next request would begin, or how much is still to come.
@@ -38,7 +37,7 @@ def reply_head(exchange: Exchange, status: int, headers: dict[str, str], *, keep
     final = headers
     for name, value in exchange.response_headers.items():
         lower = name.lower()
-        if lower not in _OURS and not lower.startswith("x-raven-"):
+        if lower != "content-type" and not is_ours(lower):
             final.pop(lower, None)
             final[name] = value
     final["X-Request-ID"] = exchange.id
@@ -54,6 +53,11 @@ def reply_head(exchange: Exchange, status: int, headers: dict[str, str], *, keep
     elif exchange.request.version < (1, 1):
         final["Connection"] = "keep-alive"
     return write_head(f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}", final)
+
+
+def is_ours(name: str) -> bool:
+    """Say whether a header (lower case) frames or names a reply: plugins cannot set those."""
+    return name in _FRAMING or name.startswith("x-raven-")
 
 
 def _header_value(name: str) -> str:

@@ -14,9 +14,9 @@ from . import secrets
 from .assembly import assemble
 from .config import Config, load
 from .core_faces import core_faces
-from .errors import ConfigError
+from .errors import PLUGIN_FAULTS, ConfigError
 from .gateway import Gateway
-from .pipeline import HookCall, Pipeline
+from .pipeline import HookCall, Pipeline, is_cancelled
 from .server import Server
 from .storage import SQLiteStorage
 
@@ -132,7 +132,9 @@ class Service:
             try:
                 async with asyncio.timeout(_STARTUP_TIMEOUT_S):
                     await call.function(self.gateway)
-            except Exception as error:
+            except PLUGIN_FAULTS as error:
+                if is_cancelled(error):
+                    raise
                 shutdown = tuple(c for c in pipeline.hooks["shutdown"] if c.plugin in started)
                 await self._stop_plugins(shutdown)
                 if isinstance(error, ConfigError):
@@ -147,7 +149,9 @@ class Service:
             try:
                 async with asyncio.timeout(call.timeout_s):
                     await call.function(self.gateway)
-            except Exception as error:
+            except PLUGIN_FAULTS as error:
+                if is_cancelled(error):
+                    raise
                 _log.error("plugin failed", plugin=call.plugin, hook="shutdown", exc_info=error)
 
     async def _retire(self, pipeline: Pipeline) -> None:

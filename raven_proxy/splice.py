@@ -22,6 +22,7 @@ _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NAME = re.compile(rb'[ \t\r\n]*[{,][ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _AFTER = re.compile(rb"[ \t\r\n]*[,}]")
 _POSITION = re.compile(r"\(byte (\d+)\)")
+_LONE_SURROGATE = re.compile(rb"(?<!\\)(?:\\\\)*(\\u[dD][89abAB][0-9a-fA-F]{2})(?!\\u[dD][c-fC-F])")
 
 
 def scan(body: bytes) -> Spans:
@@ -121,6 +122,9 @@ def _check_utf8(body: bytes) -> None:
 def _describe(error: msgspec.DecodeError, body: bytes) -> str:
     if not body:
         return "The body is empty; send a JSON object."
+    lone = _LONE_SURROGATE.search(body) if "truncated" in str(error) else None
+    if lone is not None:  # the decoder calls it truncated, wherever it stands
+        return f"The body is not valid JSON at byte {lone.start(1)}: a lone surrogate."
     found = _POSITION.search(str(error))
     place = f"at byte {found.group(1)}" if found else f"at byte {len(body)}"
     reason = "unexpected end" if "truncated" in str(error) else _POSITION.sub("", str(error)).strip()

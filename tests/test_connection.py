@@ -90,6 +90,34 @@ async def test_a_body_that_broke_off_before_anybody_took_it_is_an_error(mock: Mo
     assert isinstance(sink.endings[0], UpstreamTruncated)
 
 
+@pytest.mark.parametrize("framing", ["content-length", "chunked", "close"])
+@pytest.mark.parametrize("size", [65_500, 140_000, 262_000, 700_000])
+async def test_a_body_of_any_size_is_whole_if_it_is_taken_late(mock: MockUpstream, framing: Any, size: int) -> None:
+    body = bytes(range(250)) * (size // 250)
+    connection = await begin(mock, ScriptedReply(body=body, framing=framing))
+    await asyncio.sleep(0.02)
+    sink = Sink()
+    connection.attach(sink)
+    await mock.wait_until(lambda: sink.endings, 5)
+    assert sink.endings == ["end"]
+    assert sink.data == body
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 20])
+async def test_chunks_that_came_with_the_head_are_not_lost_or_stuck(mock: MockUpstream, count: int) -> None:
+    chunks = b"".join(b"ea60\r\n" + b"%d" % (n % 10) * 60_000 + b"\r\n" for n in range(count))
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    connection = await begin(mock, ScriptedReply(framing="raw", chunks=[head + chunks + b"0\r\n\r\n"]))
+    sink = Sink()
+    connection.attach(sink)
+    await mock.wait_until(lambda: sink.endings)
+    assert sink.endings == ["end"]
+    assert sink.data == b"".join(b"%d" % (n % 10) * 60_000 for n in range(count))
+    mock.reply(body=b"next")
+    await connection.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", b"", expects_body=True, timeout_s=2.0)
+    assert connection.take() == b"next"
+
+
 async def test_a_large_body_that_nobody_takes_is_not_read_into_memory(mock: MockUpstream) -> None:
     connection = await begin(mock, ScriptedReply(body=b"x" * 50_000_000))
     await asyncio.sleep(0.2)
@@ -113,6 +141,20 @@ async def test_held_back_the_provider_cannot_go_on(mock: MockUpstream) -> None:
     connection.resume()
     await mock.wait_until(lambda: sink.endings, 10)
     assert len(sink.data) == 40 * 2**20
+
+
+async def test_a_connection_that_was_held_back_to_the_end_reads_again(mock: MockUpstream) -> None:
+    connection = await begin(mock, ScriptedReply(chunks=[b"early", 0.02, b"late"]))
+    sink = Sink()
+    sink.on_feed = connection.hold
+    connection.attach(sink)
+    connection.resume()
+    await mock.wait_until(lambda: sink.data)
+    connection.resume()
+    await mock.wait_until(lambda: sink.endings)  # held once more by its last piece
+    mock.reply(body=b"next")
+    await connection.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", b"", expects_body=True, timeout_s=2.0)
+    assert connection.take() == b"next"
 
 
 async def test_a_sink_that_has_enough_hears_nothing_more(mock: MockUpstream) -> None:

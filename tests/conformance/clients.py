@@ -1,18 +1,21 @@
-"""Two clients called in one way, and what they ask: shared by the tests of OpenAI's Python client."""
+"""What the tests of clients share: what they ask, OpenAI's two Python clients, clients in other processes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+import subprocess
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 from openai import AsyncOpenAI, OpenAI
 
 from raven_proxy.harness import ADMIN_KEY
 
-__all__ = ["MODELS", "QUESTION", "WEATHER", "Client", "open_client"]
+__all__ = ["MODELS", "QUESTION", "WEATHER", "Client", "open_client", "run_program"]
 
 MODELS = ("mock-small", "mock-large", "mock-embedding")
 QUESTION: list[Any] = [{"role": "user", "content": "What is the weather in Paris?"}]
@@ -69,3 +72,13 @@ async def open_client(kind: str, base_url: str, **options: Any) -> AsyncIterator
     else:
         async with AsyncOpenAI(**settings) as waiting:
             yield Client(waiting)
+
+
+async def run_program(
+    *arguments: str, environment: Mapping[str, str], folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a client in a process of its own, while the gateway goes on serving here."""
+    return await asyncio.to_thread(
+        subprocess.run, arguments, env={**os.environ, **environment}, cwd=folder,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip

@@ -12,9 +12,9 @@ from raven_proxy.harness import GatewayStarter, RunningGateway
 from raven_proxy.hookspecs import hookimpl
 from raven_proxy.mock import MockUpstream
 
-__all__ = ["Ledger", "VendorStarter"]
+from .documented import GATEWAY, VENDOR_KEY
 
-VENDOR_KEY = "sk-vendor-0123456789abcdef"
+__all__ = ["VENDOR_KEY", "Ledger", "VendorStarter"]
 
 
 class Ledger:
@@ -63,6 +63,33 @@ def vendor(
         }
         named = [{"name": alias, "target": f"vendor/{model}"} for alias, model in (aliases or {}).items()]
         table = {"models": named, "access_log": False, **(config or {})}
+        options = {"base": ("meter", "openai")} | options
         return await raven([ledger, *plugins], upstreams=[described], config=table, **options)
+
+    return start
+
+
+@pytest.fixture
+def documented(
+    raven: GatewayStarter, upstream: MockUpstream, monkeypatch: pytest.MonkeyPatch
+) -> VendorStarter:
+    """Start the gateway of the documentation: every plugin that there is, and three vendors."""
+    monkeypatch.setenv("VENDOR_KEY", VENDOR_KEY)
+    vendors = {
+        "openai-main": ("openai", "/v1", ["gpt-*", "o3", "text-embedding-*", "fx-*"]),
+        "deepseek-main": ("deepseek", "/deepseek", ["deepseek-*"]),
+        "cerebras-main": ("cerebras", "/cerebras", ["llama-*"]),
+    }
+
+    async def start(**options: Any) -> RunningGateway:
+        upstreams = [
+            {"name": name, "provider": preset, "base_url": upstream.origin + path, "models": models}
+            | {"key": {"env": "VENDOR_KEY"}}
+            for name, (preset, path, models) in vendors.items()
+        ]
+        upstreams.append({"name": "keyless", "provider": "groq", "base_url": upstream.url, "models": ["k-1"]})
+        config = GATEWAY | options.pop("config", {})
+        options = {"base": ("auth-keys", "meter", "byok", "openai", "demo")} | options
+        return await raven(upstreams=upstreams, config=config, **options)
 
     return start

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,7 +13,7 @@ import pytest_asyncio
 from raven_proxy.harness import ADMIN_KEY
 from raven_proxy.mock import MockUpstream
 
-from .clients import MODELS
+from .clients import MODELS, run_program
 from .conftest import VendorStarter
 
 Command = Callable[..., Awaitable[tuple[int, str, str]]]
@@ -36,19 +34,14 @@ _MODELS = """
 @pytest_asyncio.fixture
 async def llm(vendor: VendorStarter, tmp_path: Path) -> Command:
     """Run `llm` with arguments; give its exit code, output and errors."""
-    gateway = await vendor(models=[*MODELS, "fx-*"], base=["openai"])
+    gateway = await vendor(models=[*MODELS, "fx-*"])
     (tmp_path / "extra-openai-models.yaml").write_text(_MODELS.format(url=gateway.url))
     (tmp_path / "keys.json").write_bytes(msgspec.json.encode({"raven": ADMIN_KEY}))
-    environment = {**os.environ, "LLM_USER_PATH": str(tmp_path), "LLM_LOAD_PLUGINS": ""}
+    environment = {"LLM_USER_PATH": str(tmp_path), "LLM_LOAD_PLUGINS": ""}
 
     async def run(*arguments: str) -> tuple[int, str, str]:
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "llm", *arguments, env=environment,
-            stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe,
-        )  # fmt: skip
-        out, err = await process.communicate()
-        return process.returncode or 0, out.decode(), err.decode()
+        done = await run_program(sys.executable, "-m", "llm", *arguments, environment=environment)
+        return done.returncode, done.stdout, done.stderr
 
     return run
 

@@ -5,7 +5,6 @@ What it does is in `tests/clients/openai.mjs`; `tests/install` installs the clie
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 from collections.abc import Awaitable, Callable
@@ -19,7 +18,7 @@ import pytest_asyncio
 from raven_proxy.harness import ADMIN_KEY
 from raven_proxy.mock import MockUpstream
 
-from .clients import MODELS
+from .clients import MODELS, run_program
 from .conftest import VENDOR_KEY, VendorStarter
 
 Scenario = Callable[..., Awaitable[Any]]
@@ -30,18 +29,14 @@ _FOLDER = Path(__file__).parents[1] / "clients"
 async def node(request: pytest.FixtureRequest, vendor: VendorStarter) -> Scenario:
     """Run a scenario of `openai.mjs`; give what the client saw."""
     program = _find_node()
-    gateway = await vendor(models=[*MODELS, "fx-*"], base=["openai"], config={"idle_timeout_s": 1})
-    environment = {**os.environ, "RAVEN_URL": gateway.url + request.param, "RAVEN_KEY": ADMIN_KEY}
+    gateway = await vendor(models=[*MODELS, "fx-*"], config={"idle_timeout_s": 1})
+    usual = {"url": gateway.url + request.param, "key": ADMIN_KEY}
 
     async def run(scenario: str, **settings: str) -> Any:
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            program, "openai.mjs", scenario, cwd=_FOLDER, stdout=pipe, stderr=pipe,
-            env=environment | {f"RAVEN_{name.upper()}": value for name, value in settings.items()},
-        )  # fmt: skip
-        out, err = await process.communicate()
-        assert process.returncode == 0, err.decode()
-        return msgspec.json.decode(out)
+        environment = {f"RAVEN_{name.upper()}": value for name, value in (usual | settings).items()}
+        done = await run_program(program, "openai.mjs", scenario, environment=environment, folder=_FOLDER)
+        assert done.returncode == 0, done.stderr
+        return msgspec.json.decode(done.stdout)
 
     return run
 

@@ -22,6 +22,7 @@ from raven_proxy.mock import MockUpstream
 from .clients import MODELS, QUESTION, WEATHER, Client, open_client
 from .conftest import VENDOR_KEY, VendorStarter
 
+
 class Report(BaseModel):
     """What the model is to fill in."""
 
@@ -32,7 +33,7 @@ class Report(BaseModel):
 
 @pytest_asyncio.fixture(params=["/v1", "/api/v1", "/v1/openai"])
 async def base_url(request: pytest.FixtureRequest, vendor: VendorStarter) -> str:
-    gateway = await vendor(models=[*MODELS, "fx-*"], base=["openai"])
+    gateway = await vendor(models=[*MODELS, "fx-*"])
     return gateway.url + str(request.param)
 
 
@@ -70,7 +71,7 @@ async def test_every_parameter_arrives(client: Client, upstream: MockUpstream) -
 
 @pytest.mark.parametrize("include_usage", [None, False, True])
 async def test_a_stream(client: Client, upstream: MockUpstream, include_usage: bool | None) -> None:
-    """A stream says what the whole reply says; the usage chunk comes to those who asked for it, and only them."""
+    """A stream says what the whole reply says; the usage chunk comes to those who asked for it alone."""
     asking: dict[str, Any] = {}
     if include_usage is not None:
         asking["stream_options"] = {"include_usage": include_usage}

@@ -20,6 +20,7 @@ import pytest
 from raven_proxy.exchange import Exchange, Outcome
 from raven_proxy.harness import RunningGateway
 from raven_proxy.mock import MockUpstream, ScriptedReply
+from raven_proxy.storage import Row
 
 from .conftest import Ledger, VendorStarter
 from .recordings import Recording, loaded, require
@@ -58,10 +59,19 @@ async def _send(gateway: RunningGateway, path: str, body: bytes) -> tuple[int, d
         return reply.status, {k.lower(): v for k, v in reply.headers.items()}, await reply.read()
 
 
-async def _noted(upstream: MockUpstream, ledger: Ledger, count: int = 1) -> Exchange:
-    await upstream.wait_until(lambda: len(ledger.exchanges) >= count)
+async def _noted(gateway: RunningGateway, upstream: MockUpstream, ledger: Ledger, count: int = 1) -> Exchange:
+    # The ledger is told before the meter, in the same task.
+    await upstream.wait_until(lambda: len(ledger.exchanges) >= count and not len(gateway.gateway.tasks))
     assert len(ledger.exchanges) == count
     return ledger.exchanges[-1]
+
+
+async def _row_of(gateway: RunningGateway, exchange: Exchange) -> Row:
+    storage = gateway.gateway.storage
+    await storage.flush()
+    row = await storage.fetch_one("SELECT * FROM exchanges WHERE request_id = ?", (exchange.id,))
+    assert row is not None
+    return row
 
 
 def _same(got: bytes, expected: bytes) -> None:
@@ -81,9 +91,16 @@ def _on_the_face(recording: Recording, *, asked_for_us: bool) -> bytes:
     return foreign.sub(rb'\1"tool_calls","native_finish_reason":""', expected)
 
 
-def _check_metering(exchange: Exchange, recording: Recording) -> None:
+async def _check_metering(gateway: RunningGateway, exchange: Exchange, recording: Recording) -> None:
+    """The exchange, and its row in the database, say what the recording says."""
     metered = exchange.usage
     assert metered is not None
+    row = await _row_of(gateway, exchange)
+    told = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens")
+    assert {name: row[name] for name in told} == {name: getattr(metered, name) for name in told}
+    assert (row["estimated"], row["outcome"]) == (metered.estimated, exchange.outcome)
+    assert (row["status"], row["provider"], row["attempts"]) == (recording.status, "vendor", 1)
+    assert (row["stream"], row["finish_reason"]) == (recording.streaming, recording.finish_reason)
     assert exchange.outcome is (Outcome.TRUNCATED if recording.has_stream_error else Outcome.COMPLETED)
     assert exchange.finish_reason == recording.finish_reason
     assert metered.prompt_tokens > 0
@@ -103,7 +120,7 @@ def _check_metering(exchange: Exchange, recording: Recording) -> None:
 async def test_a_recorded_reply_on_its_face(
     recording: Recording | str, naming: str, vendor: VendorStarter, upstream: MockUpstream, ledger: Ledger
 ) -> None:
-    """R RR AV RX: on /v1/… request and reply pass byte for byte, whatever the model is called, and are metered."""
+    """R RR AV RX: request and reply pass byte for byte, whatever the model is called, and are metered."""
     rec = require(recording)
     model = rec.payload["model"]
     gateway = await vendor(rec.preset, rec.base_path, aliases={"my alias \N{SNOWMAN}": model})
@@ -122,14 +139,14 @@ async def test_a_recorded_reply_on_its_face(
     assert headers["x-request-id"].startswith("req_")
     assert (headers["x-raven-provider"], headers["x-raven-model"]) == ("vendor", model)
     _same(reply, _on_the_face(rec, asked_for_us=asked))
-    _check_metering(await _noted(upstream, ledger), rec)
+    await _check_metering(gateway, await _noted(gateway, upstream, ledger), rec)
 
 
 @pytest.mark.parametrize("recording", loaded())
 async def test_a_recorded_reply_on_the_raw_path(
     recording: Recording | str, vendor: VendorStarter, upstream: MockUpstream, ledger: Ledger
 ) -> None:
-    """PK: on /v1/{provider}/… path, query, request and reply pass byte for byte, and are metered all the same."""
+    """PK: on /v1/{provider}/… path, query, request and reply pass byte for byte, and are metered."""
     rec = require(recording)
     gateway = await vendor(rec.preset, rec.base_path)
     upstream.script(ScriptedReply.from_recording({"response": rec.response}))
@@ -148,16 +165,16 @@ async def test_a_recorded_reply_on_the_raw_path(
     assert seen.key == "sk-vendor-0123456789abcdef"
     assert status == rec.status, reply[:400]
     _same(reply, rec.body)
-    exchange = await _noted(upstream, ledger)
+    exchange = await _noted(gateway, upstream, ledger)
     if rec.surface != "models":
-        _check_metering(exchange, rec)
+        await _check_metering(gateway, exchange, rec)
 
 
 @pytest.mark.parametrize("recording", loaded(hidden=True))
 async def test_the_usage_event_that_nobody_asked_for_is_hidden(
     recording: Recording | str, vendor: VendorStarter, upstream: MockUpstream, ledger: Ledger
 ) -> None:
-    """A client that asks for no usage gets the recording without exactly that event; it is metered from it."""
+    """A client that asks for no usage gets the recording without exactly that event, which is metered."""
     rec = require(recording)
     gateway = await vendor(rec.preset, rec.base_path)
     for asking in ({"stream_options": None}, {"stream_options": {"include_usage": False}}):
@@ -174,8 +191,8 @@ async def test_the_usage_event_that_nobody_asked_for_is_hidden(
             _same(seen.body, re.sub(rb'("include_usage":\s?)false', rb"\1true", body))
         _same(reply, _on_the_face(rec, asked_for_us=True))
         assert len(reply) < len(rec.body)
-    exchange = await _noted(upstream, ledger, 2)
-    _check_metering(exchange, rec)
+    exchange = await _noted(gateway, upstream, ledger, 2)
+    await _check_metering(gateway, exchange, rec)
 
 
 @pytest.mark.parametrize("recording", loaded(streams=True))
@@ -194,7 +211,7 @@ async def test_a_recorded_stream_however_it_is_cut(
         _, _, reply = await _send(gateway, f"/v1/{rec.endpoint}", _body_of(rec, **options))
         asked = "stream_options" not in rec.payload or "stream_options" in options
         _same(reply, _on_the_face(rec, asked_for_us=asked))
-        _check_metering(await _noted(upstream, ledger, count), rec)
+        await _check_metering(gateway, await _noted(gateway, upstream, ledger, count), rec)
 
 
 def _cuttings(body: bytes, chance: random.Random) -> list[list[bytes | float]]:

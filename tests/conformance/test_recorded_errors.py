@@ -1,4 +1,4 @@
-"""What vendors really said when they refused, as the gateway's client gets to hear it (contract 2.3 and 3)."""
+"""What vendors really said when they refused, as the gateway's client hears it (contract 2.3 and 3)."""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -88,3 +90,17 @@ def test_the_faces_are_the_three_of_the_contract() -> None:
         ("/v1/completions", ("POST",), "chat:write", "openai.completions"),
         ("/v1/embeddings", ("POST",), "embeddings:write", "openai.embeddings"),
     ]
+
+
+def test_the_readme_names_every_vendor() -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert [name for name in PRESETS if f"`{name}`" not in text] == []
+    without = {name for name, preset in PRESETS.items() if preset.base_url is None}
+    assert [name for name in without if text.count(f"`{name}`") < 2] == []
+
+
+def test_the_readmes_row_is_one_that_the_config_takes() -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    blocks = [tomllib.loads(block.split("```")[0]) for block in text.split("```toml\n")[1:]]
+    config = decode_table(blocks[1]["plugin"]["openai"], OpenAI.Config, "README.md")
+    assert config.presets["mine"].unsupported == {"logit_bias"}

@@ -1,0 +1,251 @@
+"""T99, T100, T104: replies that are not whole, pooled connections that died, very many streams."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+from typing import Any
+
+import pytest
+
+from raven_proxy import Outcome
+from raven_proxy.mock import ScriptedReply
+
+from .conftest import Case
+from .wire import Wire, chat, post
+
+JSON = {"Content-Type": "application/json"}
+WHOLE = b'{"id":"x","choices":[{"index":0,"message":{"role":"assistant","content":"Hello there"}}]}'
+
+
+@pytest.mark.parametrize(
+    "model", ["fx-short", "fx-chunk-cut", "fx-gzip-cut", "fx-reset-mid", "fx-bad-header", "fx-close", "fx-reset"]
+)
+async def test_t99_a_reply_that_is_not_whole_is_a_502(case: Case, model: str) -> None:
+    """Short of its length, a chunk or a gzip member missing: 502, never a 200 with half a document."""
+    await case.start(base=("openai", "meter"))
+    reply = await case.chat(f"mock/{model}")
+    inner = case.refused(reply, 502, code="upstream_error", type="upstream_error")
+    assert "choices" not in inner["message"]
+    ended = await case.last()
+    assert ended.outcome is Outcome.UPSTREAM_ERROR
+    assert (await case.chat()).status == 200
+    await case.upstream.wait_until(lambda: case.upstream.connections == 1)  # the broken one is gone
+
+
+@pytest.mark.parametrize("cut", [1, 10, len(WHOLE) // 2, len(WHOLE) - 1])
+async def test_t99_a_body_that_ends_with_the_connection_must_be_json(case: Case, cut: int) -> None:
+    """A close-delimited reply can lose its tail unnoticed: what does not parse is a 502."""
+    await case.start()
+    fields: dict[str, Any] = {"headers": JSON, "framing": "close"}
+    case.upstream.script(ScriptedReply(body=WHOLE[:cut], **fields), ScriptedReply(body=WHOLE, **fields))
+    case.refused(await case.chat(), 502, code="upstream_error")
+    assert (await case.chat()).body == WHOLE
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 999999 OK\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 10_000 + b"\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 3,
+        b"",
+    ],
+    ids=range(10),
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_t99_what_is_no_http_reply_is_a_502(case: Case, raw: bytes, stream: bool) -> None:
+    """Whatever a provider sends in place of HTTP is its fault: a 502, and the connection is not used again."""
+    await case.start(config={"idle_timeout_s": 1, "first_byte_timeout_s": 1})
+    case.upstream.script(ScriptedReply(framing="raw", chunks=[raw], end="cut"))
+    case.refused(await case.chat(stream=stream), 502, code="upstream_error")
+    assert (await case.chat()).status == 200
+
+
+async def test_t99_a_bomb_is_an_error_and_not_memory(case: Case) -> None:
+    """A small body that unfolds into a huge one is a 502."""
+    import gzip
+
+    await case.start(config={"max_stream_bytes": 2**22})
+    bomb = gzip.compress(b'{"a":"' + b"x" * 2**25 + b'"}')
+    for _ in range(2):
+        case.upstream.reply(body=bomb, headers={**JSON, "Content-Encoding": "gzip"})
+        case.refused(await case.chat(), 502, code="upstream_error")
+    case.upstream.reply(body=gzip.compress(b"x"), headers={**JSON, "Content-Encoding": "br"})
+    case.refused(await case.chat(), 502, code="upstream_error")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_t99_compressed_replies_arrive_unfolded(case: Case, stream: bool) -> None:
+    """A provider that compresses although it was asked not to: the client gets plain, whole bytes."""
+    await case.start()
+    reply = await case.chat("mock/fx-gzip", stream=stream)
+    assert reply.status == 200
+    assert reply.is_whole
+    assert "content-encoding" not in reply.headers
+    assert case.upstream.seen[0].headers["accept-encoding"] == "identity"
+    assert reply.body.endswith(b"data: [DONE]\n\n" if stream else b"}")
+
+
+# -- the pool -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_t100_a_pooled_connection_that_closes_at_the_post(case: Case, stream: bool) -> None:
+    """Closed without a byte of an answer: sent once more on a fresh connection, and both are recorded."""
+    await case.start()
+    assert (await case.chat("mock/fx-stale")).status == 200
+    reply = await case.chat(stream=stream)
+    assert reply.status == 200
+    ended = await case.last()
+    assert [attempt.status for attempt in ended.attempts] == [None, 200]
+    assert [attempt.reused_connection for attempt in ended.attempts] == [True, False]
+    assert len(case.upstream.seen) == 3
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_t100_a_connection_that_died_while_idle_costs_nothing(case: Case, reset: bool) -> None:
+    """A connection that the provider closed while it lay idle is not used: one attempt, no duplicate."""
+    await case.start()
+    assert (await case.chat()).status == 200
+    case.upstream.drop_connections(reset=reset)
+    await asyncio.sleep(0.05)
+    assert (await case.chat()).status == 200
+    assert len((await case.last()).attempts) == 1
+    assert case.upstream.connections_opened == 2
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"H", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nContent-Type: app", b"HTTP/1.1 103 Early Hints\r\n\r\n"],
+)
+async def test_t100_after_a_byte_of_an_answer_nothing_is_sent_again(case: Case, begun: bytes) -> None:
+    """Once any byte came the provider may have generated: a 502 and one attempt, not a second bill."""
+    await case.start()
+    assert (await case.chat()).status == 200
+    case.upstream.script(ScriptedReply(framing="raw", chunks=[begun, 0.05], end="cut"))
+    case.refused(await case.chat(), 502, code="upstream_error")
+    assert len((await case.last()).attempts) == 1
+    assert len(case.upstream.seen) == 2
+    assert case.upstream.connections_opened == 1
+
+
+async def test_t100_a_fresh_connection_that_closes_is_not_tried_again(case: Case) -> None:
+    """Only a connection that lay idle earns a second try: a fresh one that closes is a 502."""
+    await case.start()
+    case.refused(await case.chat("mock/fx-close"), 502, code="upstream_error")
+    assert len(case.upstream.seen) == 1
+
+
+@pytest.mark.parametrize("model", ["fx-connection-close", "fx-extra-bytes", "fx-close-delimited", "fx-204"])
+async def test_t100_connections_are_used_again_only_where_they_may_be(case: Case, model: str) -> None:
+    """A connection with `close`, a surplus or no length is dropped; one reply never becomes another's."""
+    await case.start()
+    for _ in range(3):
+        first = await case.chat(f"mock/{model}")
+        assert first.status == (204 if model == "fx-204" else 200)
+        second = await case.chat("mock/plain")
+        assert second.json()["model"] == "plain"
+    assert len(case.upstream.seen) == 6
+
+
+async def test_t100_many_at_once_on_connections_that_all_died(case: Case) -> None:
+    """Fifty pooled connections that close at their next request: every call is answered, all are recorded."""
+    await case.start()
+    assert {r.status for r in await asyncio.gather(*(case.chat("mock/fx-slow-0.1") for _ in range(50)))} == {200}
+    opened = case.upstream.connections_opened
+    assert opened == 50
+    replies = await asyncio.gather(*(case.chat("mock/fx-stale") for _ in range(50)))
+    replies += await asyncio.gather(*(case.chat(f"mock/m{number}") for number in range(50)))
+    assert {reply.status for reply in replies} == {200}
+    assert [reply.json()["model"] for reply in replies[50:]] == [f"m{number}" for number in range(50)]
+
+
+# -- many streams -------------------------------------------------------------------------
+
+
+async def hold(case: Case, count: int, opened: list[Wire]) -> list[int]:
+    """Begin `count` streams and wait for the head of each."""
+
+    async def begin() -> int:
+        wire = await Wire.open(case.url)
+        opened.append(wire)
+        await wire.send(post(chat("mock/fx-stall", stream=True)))
+        return (await wire.head())[0]
+
+    statuses: list[int] = []
+    for start in range(0, count, 250):  # the listen queue of the test's own upstream is 100
+        statuses += await asyncio.gather(*(begin() for _ in range(min(250, count - start))))
+    return statuses
+
+
+async def close_all(wires: list[Wire]) -> None:
+    for wire in wires:
+        wire.abort()
+    await asyncio.sleep(0)
+
+
+async def test_t104_300_streams_run_at_once(case: Case) -> None:
+    """No silent limit of a hundred: 300 streams to one host all start, each on its connection."""
+    await case.start()
+    wires: list[Wire] = []
+    began = time.monotonic()
+    assert await hold(case, 300, wires) == [200] * 300
+    assert time.monotonic() - began < 20
+    assert case.upstream.connections == 300
+    assert (await case.ask(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")).status == 200
+    await close_all(wires)
+    await case.upstream.wait_until(lambda: case.upstream.connections == 0, timeout_s=5)
+
+
+@pytest.mark.parametrize("limit", ["max_concurrency", "max_connections"])
+async def test_t104_over_our_own_cap_the_answer_is_503_at_once(case: Case, limit: str) -> None:
+    """Beyond `max_concurrency` or an upstream's `max_connections`: 503 with Retry-After, not a queue."""
+    table: dict[str, Any] = {"name": "mock", "provider": "openai", "base_url": case.upstream.url}
+    table["key"] = {"env": "RAVEN_TEST_PROVIDER_KEY"}
+    cap = 20
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAVEN_TEST_PROVIDER_KEY", "sk-upstream-test")
+        if limit == "max_connections":
+            await case.start(upstreams=[{**table, limit: cap}])
+        else:
+            await case.start(upstreams=[table], config={limit: cap})
+    wires: list[Wire] = []
+    assert await hold(case, cap, wires) == [200] * cap
+    began = time.monotonic()
+    reply = await case.chat()
+    assert time.monotonic() - began < 1
+    case.refused(reply, 503, type="upstream_error", code="service_unavailable")
+    assert reply.headers["retry-after"] == "1"
+    assert len(case.upstream.seen) == cap
+    assert (await case.ask(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")).status == 200
+    await close_all(wires)
+    await case.upstream.wait_until(lambda: case.upstream.connections == 0, timeout_s=5)
+    await case.settle()
+    assert (await case.chat()).status == 200
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+async def test_t104_2000_streams_run_at_once(case: Case) -> None:
+    """2,000 concurrent streams to one host all start, and all end when their clients leave."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 9000:
+        pytest.skip(f"four sockets a stream need more files than {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 9000), hard))
+    await case.start()
+    wires: list[Wire] = []
+    assert await hold(case, 2000, wires) == [200] * 2000
+    assert case.upstream.connections == 2000
+    await close_all(wires)
+    await case.upstream.wait_until(lambda: case.upstream.connections == 0, timeout_s=20)
+    async with asyncio.timeout(20):
+        while case.gateways[0].gateway.in_flight:
+            await asyncio.sleep(0.05)

@@ -1,0 +1,180 @@
+"""Delivery: a reply is whole or an error, passes every stage, and loses nothing on its way."""
+
+from __future__ import annotations
+
+import gzip
+from typing import Any
+
+import msgspec
+import pytest
+
+from raven_proxy import Exchange, Outcome, Refused, Reply, Stage, hookimpl
+from raven_proxy.harness import GatewayStarter, RunningGateway
+from raven_proxy.mock import MockUpstream, ScriptedReply
+
+CHAT = {"model": "mock/m", "messages": [{"role": "user", "content": "hi"}]}
+BODY = b'{ "id":"x",  "object":"chat.completion","choices":[],"unknown":{"a" : 1.0}, "usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5} }\n'
+JSON = {"Content-Type": "application/json"}
+
+
+class Recorder:
+    """Keeps how every exchange ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[Exchange] = []
+
+    @hookimpl
+    async def finish_exchange(self, exchange: Exchange) -> None:
+        self.ended.append(exchange)
+
+
+class Brackets:
+    """A stage that holds everything back and puts brackets around it."""
+
+    def __init__(self) -> None:
+        self.held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        self.held += data
+        return b""
+
+    def close(self) -> bytes:
+        return b"[" + self.held + b"]"
+
+
+async def ask(gateway: RunningGateway, **extra: Any) -> tuple[int, bytes]:
+    async with gateway.client.post("/v1/chat/completions", json={**CHAT, **extra}) as reply:
+        return reply.status, await reply.read()
+
+
+@pytest.mark.parametrize("framing", ["content-length", "chunked", "close"])
+async def test_a_whole_reply_passes_byte_for_byte(raven: GatewayStarter, upstream: MockUpstream, framing: Any) -> None:
+    recorder = Recorder()
+    gateway = await raven([recorder], upstreams=[upstream])
+    upstream.script(ScriptedReply(body=BODY, headers=JSON, framing=framing))
+    assert await ask(gateway) == (200, BODY)
+    await upstream.wait_until(lambda: recorder.ended)
+    (ended,) = recorder.ended
+    assert (ended.outcome, ended.status, ended.produced_bytes) == (Outcome.COMPLETED, 200, len(BODY))
+    assert ended.usage is not None
+    assert ended.usage.total_tokens == 5
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        ScriptedReply(body=BODY[:50], headers=JSON, content_length=len(BODY), end="cut"),
+        ScriptedReply(chunks=[BODY[:50]], headers=JSON, end="cut"),
+        ScriptedReply(body=BODY[:50], headers=JSON, framing="close"),
+        ScriptedReply(body=gzip.compress(BODY)[:-9], headers={**JSON, "Content-Encoding": "gzip"}),
+        ScriptedReply(body=BODY, headers={**JSON, "Content-Encoding": "br"}),
+        ScriptedReply(body=BODY, headers={**JSON, "X-Bad": "\x01"}),
+    ],
+)
+async def test_a_broken_reply_is_a_502_and_not_half_a_document(raven: GatewayStarter, upstream: MockUpstream, reply: ScriptedReply) -> None:
+    recorder = Recorder()
+    gateway = await raven([recorder], upstreams=[upstream])
+    upstream.script(reply)
+    status, body = await ask(gateway)
+    assert (status, msgspec.json.decode(body)["error"]["type"]) == (502, "upstream_error")
+    await upstream.wait_until(lambda: recorder.ended)
+    assert recorder.ended[0].outcome is Outcome.UPSTREAM_ERROR
+
+
+async def test_an_encoding_that_was_not_asked_for_is_undone(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    gateway = await raven(upstreams=[upstream])
+    upstream.script(ScriptedReply(body=gzip.compress(BODY), headers={**JSON, "Content-Encoding": "gzip"}))
+    async with gateway.client.post("/v1/chat/completions", json=CHAT) as reply:
+        assert "Content-Encoding" not in reply.headers
+        assert await reply.read() == BODY
+
+
+async def test_a_stage_sees_whole_replies_of_upstreams_and_of_plugins(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    class Plugin:
+        @hookimpl
+        async def answer(self, exchange: Exchange) -> Reply | None:
+            return Reply(200, dict(JSON), b"{}") if exchange.model == "demo/x" else None
+
+        @hookimpl
+        def open_stage(self) -> Stage:
+            return Brackets()
+
+    gateway = await raven([Plugin], upstreams=[upstream])
+    upstream.script(ScriptedReply(body=BODY, headers=JSON))
+    assert await ask(gateway) == (200, b"[" + BODY + b"]")
+    assert await ask(gateway, model="demo/x") == (200, b"[{}]")
+
+
+async def test_a_whole_reply_may_be_judged_and_replaced(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    class Judge:
+        @hookimpl
+        async def check_reply(self, exchange: Exchange) -> None:
+            if exchange.reply_body == b'{"bad":1}':
+                raise Refused("The reply is not for you.", code="guardrail_blocked")
+            exchange.reply_body = b'{"seen":true}'
+
+    gateway = await raven([Judge], upstreams=[upstream])
+    upstream.script(ScriptedReply(body=BODY, headers=JSON), ScriptedReply(body=b'{"bad":1}', headers=JSON))
+    assert await ask(gateway) == (200, b'{"seen":true}')
+    status, body = await ask(gateway)
+    assert (status, msgspec.json.decode(body)["error"]["code"]) == (403, "guardrail_blocked")
+
+
+async def test_a_stage_that_breaks_on_a_whole_reply_is_an_error(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    class Broken:
+        def feed(self, data: bytes) -> bytes:
+            raise KeyError("inside")
+
+        def close(self) -> bytes:
+            return b""
+
+    class Plugin:
+        @hookimpl
+        def open_stage(self, exchange: Exchange) -> Stage:
+            if exchange.model == "mock/open":
+                raise KeyError("inside")
+            return Broken()
+
+    recorder = Recorder()
+    gateway = await raven([Plugin, recorder], upstreams=[upstream])
+    for model in ("mock/feed", "mock/open"):
+        upstream.script(ScriptedReply(body=BODY, headers=JSON))
+        status, body = await ask(gateway, model=model)
+        assert status == 500
+        assert b"inside" not in body
+        assert b"unknown" not in body
+    await upstream.wait_until(lambda: len(recorder.ended) == 2)
+    assert {ended.outcome for ended in recorder.ended} == {Outcome.FAILED}
+
+
+async def test_a_reply_without_a_body_has_none(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    gateway = await raven(upstreams=[upstream])
+    upstream.script(ScriptedReply(status=204), ScriptedReply(body=BODY, headers=JSON))
+    async with gateway.client.delete("/v1/mock/files/1") as reply:
+        assert (reply.status, await reply.read()) == (204, b"")
+        assert "Content-Length" not in reply.headers
+    async with gateway.client.head("/v1/mock/files/1") as reply:
+        assert (reply.status, await reply.read()) == (200, b"")
+
+
+async def test_bytes_that_are_no_json_are_relayed_as_they_come(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    gateway = await raven(upstreams=[upstream])
+    sound = bytes(range(256)) * 1000
+    upstream.script(ScriptedReply(chunks=[sound[:1000], 0.01, sound[1000:]], headers={"Content-Type": "audio/mpeg"}))
+    async with gateway.client.get("/v1/mock/audio/1") as reply:
+        assert reply.headers["Content-Type"] == "audio/mpeg"
+        assert "Cache-Control" not in reply.headers
+        assert await reply.read() == sound
+
+
+async def test_a_providers_own_headers_pass_by_the_allow_list(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    gateway = await raven(upstreams=[upstream])
+    theirs = {**JSON, "Openai-Version": "2020-10-01", "Set-Cookie": "a=b", "Server": "x", "Alt-Svc": "h3", "X-Request-Id": "req_theirs"}
+    upstream.script(ScriptedReply(body=BODY, headers=theirs))
+    async with gateway.client.post("/v1/chat/completions", json=CHAT) as reply:
+        assert reply.headers["Openai-Version"] == "2020-10-01"
+        assert {"Set-Cookie", "Server", "Alt-Svc"}.isdisjoint(reply.headers)
+        assert reply.headers["X-Request-ID"].startswith("req_")
+        assert reply.headers["X-Request-ID"] != "req_theirs"
+        assert (reply.headers["X-Raven-Provider"], reply.headers["X-Raven-Model"]) == ("mock", "m")
+        assert int(reply.headers["X-Raven-Latency-Ms"]) >= 0
