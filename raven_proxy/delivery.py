@@ -94,12 +94,17 @@ async def _send_collected(
     if from_provider and _is_close_delimited(head):
         _check_whole(body, head)
     body = (chain.feed(body) if body else b"") + chain.close()
-    chain.settle()
+    tally = chain.settle()
+    if not tally.complete:
+        raise UpstreamTruncated("The provider's reply is not a whole document.")
     if exchange.pipeline.check_reply:
         exchange.reply_body = body
         await call_all(exchange.pipeline.check_reply, exchange)
         body = exchange.reply_body
     exchange.outcome = Outcome.COMPLETED
+    if tally.error is not None:  # some say it under a status of 200; the bytes are theirs
+        exchange.outcome = Outcome.UPSTREAM_ERROR
+        exchange.error = UpstreamError(tally.error)
     return send_whole(exchange, client, head.status, headers, body)
 
 

@@ -204,7 +204,8 @@ class UpstreamRefused(UpstreamError):
 
     def __init__(self, message: str, *, retryable: bool, **fields: Any) -> None:
         status = fields["status"]
-        fields.setdefault("type", default_type(status))
+        # A provider's 500 is its failure, not the gateway's.
+        fields.setdefault("type", default_type(status) if status < 500 else "upstream_error")
         super().__init__(message, **fields)
         self.retryable = retryable
 

@@ -34,8 +34,8 @@ class Tally(msgspec.Struct):
     """What a usage tap made of a reply.
 
     `complete` is False when the dialect's own end was not seen (`[DONE]`, `message_stop`);
-    `error` is the message of an error event that the provider sent inside the stream.
-    `usage` is None where the provider reported none.
+    `error` is the message of an error that the provider sent inside the reply. `usage` is what it
+    reported, or an estimate marked as such; None where there is nothing to count.
     """
 
     usage: Usage | None = None

@@ -36,11 +36,11 @@ def scan(body: bytes) -> Spans:
     try:
         members = _MEMBERS.decode(body)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(f"The body must be a JSON object: {error}.") from None
+        raise InvalidRequest(f"The body must be a JSON object: {error}.", param="body") from None
     except msgspec.DecodeError as error:
-        raise InvalidRequest(_describe(error, body)) from None
+        raise InvalidRequest(_describe(error, body), param="body") from None
     except RecursionError:
-        raise InvalidRequest("The body is nested too deeply.") from None
+        raise InvalidRequest("The body is nested too deeply.", param="body") from None
     return _locate_compact(body, members) or _locate(body, members)
 
 
@@ -112,11 +112,11 @@ def remove(body: bytes, spans: Spans, name: str) -> bytes:
 
 def _check_utf8(body: bytes) -> None:
     if body.startswith(b"\xef\xbb\xbf"):
-        raise InvalidRequest("The body begins with a byte order mark; send plain UTF-8.")
+        raise InvalidRequest("The body begins with a byte order mark; send plain UTF-8.", param="body")
     try:
         body.decode()
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"The body is not valid UTF-8 at byte {error.start}.") from None
+        raise InvalidRequest(f"The body is not valid UTF-8 at byte {error.start}.", param="body") from None
 
 
 def _describe(error: msgspec.DecodeError, body: bytes) -> str:

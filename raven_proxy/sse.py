@@ -11,12 +11,12 @@ import re
 
 import msgspec
 
-__all__ = ["Event", "EventMeter", "EventReader", "encode_event"]
+__all__ = ["EVENT_END", "Event", "EventMeter", "EventReader", "encode_event"]
 
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 # An empty line: two line ends in a row. A CR at the very end may be half of a CRLF.
-_EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n|\Z))")
+EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n|\Z))")
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -66,7 +66,7 @@ class EventReader:
         self._parts.append(data)
         self._size += len(data)
         self._tail = window[-3:]
-        if _EVENT_END.search(window) is None:
+        if EVENT_END.search(window) is None:
             self._check_size()
             return []
         text = self.pending
@@ -83,7 +83,7 @@ class EventReader:
         events: list[Event] = []
         start = 0
         while True:
-            match = _EVENT_END.search(text, start)
+            match = EVENT_END.search(text, start)
             if match is None and final and text[start:].endswith((b"\n\r", b"\r\r")):
                 events.append(_parse(text[start:]))
                 start = len(text)
@@ -127,7 +127,7 @@ class EventMeter:
             return over
         window = self._tail + data
         end = 0
-        for match in _EVENT_END.finditer(window):
+        for match in EVENT_END.finditer(window):
             end = match.end()
         self.size = len(window) - end if end else self.size + len(data)
         self._tail = window[-3:]

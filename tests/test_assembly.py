@@ -39,7 +39,9 @@ REGISTER = "\n@hookimpl\ndef register_providers(register):\n    register(Vendor(
 
 def test_a_config_becomes_a_pipeline(build: Any) -> None:
     upstream = UpstreamConfig(name="main", provider="preset")
-    pipeline = build(REGISTER.format(""), upstreams=(upstream,), models=(ModelAlias(name="fast", target="main/x"),))
+    pipeline = build(
+        REGISTER.format(""), upstreams=(upstream,), models=(ModelAlias(name="fast", target="main/x"),)
+    )
     assert [plugin.name for plugin in pipeline.plugins] == ["plug"]
     assert pipeline.faces() == (CORE,)
     assert list(pipeline.upstreams) == ["main"]
@@ -63,12 +65,27 @@ def test_a_face_with_two_methods_is_listed_once(build: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('def register_faces(register):\n    register(Face(name="x", path="/core", read_call=read_nothing))', "plug.py:9: POST /core is already served by 'core'"),
+        (
+            'def register_faces(register):\n    register(Face(name="x", path="/core", read_call=read_nothing))',
+            "plug.py:9: POST /core is already served by 'core'",
+        ),
         ('def register_faces(register):\n    register("x")', "plug.py:9: expected a Face, got str"),
-        ('def register_routes(register):\n    register(Face(name="x", path="/x", read_call=read_nothing))', "the route /x needs an async serve function"),
-        ('def register_routes(register):\n    register(Face(name="x", path="/x", read_call=read_nothing, serve=lambda e: None))', "the route /x needs an async serve function"),
-        ("def register_providers(register):\n    register(Vendor())\n    register(Vendor())", "plug.py:10: the provider 'vendor' is already registered"),
-        ("def register_providers(register):\n    register(Vendor(), presets=('vendor',))", "the provider 'vendor' is already registered"),
+        (
+            'def register_routes(register):\n    register(Face(name="x", path="/x", read_call=read_nothing))',
+            "the route /x needs an async serve function",
+        ),
+        (
+            'def register_routes(register):\n    register(Face(name="x", path="/x", read_call=read_nothing, serve=lambda e: None))',
+            "the route /x needs an async serve function",
+        ),
+        (
+            "def register_providers(register):\n    register(Vendor())\n    register(Vendor())",
+            "plug.py:10: the provider 'vendor' is already registered",
+        ),
+        (
+            "def register_providers(register):\n    register(Vendor(), presets=('vendor',))",
+            "the provider 'vendor' is already registered",
+        ),
     ],
 )
 def test_what_a_plugin_registers_wrongly_is_an_error_at_its_line(build: Any, text: str, words: str) -> None:
@@ -81,7 +98,10 @@ def test_what_a_plugin_registers_wrongly_is_an_error_at_its_line(build: Any, tex
 @pytest.mark.parametrize(
     ("upstream", "words"),
     [
-        (UpstreamConfig(name="main", provider="none"), "[[upstreams]] main: provider 'none' is unknown; known: preset, vendor"),
+        (
+            UpstreamConfig(name="main", provider="none"),
+            "[[upstreams]] main: provider 'none' is unknown; known: preset, vendor",
+        ),
         (UpstreamConfig(name="chat", provider="vendor"), "[[upstreams]] chat: this name is a path under /v1"),
         (UpstreamConfig(name="main", provider="vendor", base_url="x"), "is not an http(s) URL"),
     ],

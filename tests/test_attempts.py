@@ -15,7 +15,9 @@ from raven_proxy.harness import ADMINISTRATOR, GatewayStarter, RunningGateway
 from raven_proxy.mock import MockUpstream, ScriptedReply
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
-ANSWER = ScriptedReply.of_json({"id": "x", "object": "chat.completion", "model": "m", "choices": [], "usage": None})
+ANSWER = ScriptedReply.of_json(
+    {"id": "x", "object": "chat.completion", "model": "m", "choices": [], "usage": None}
+)
 
 
 class Recorder:
@@ -37,7 +39,9 @@ async def second() -> AsyncIterator[MockUpstream]:
         yield mock
 
 
-async def ask(gateway: RunningGateway, path: str = "/v1/chat/completions", **extra: Any) -> tuple[int, dict[str, Any]]:
+async def ask(
+    gateway: RunningGateway, path: str = "/v1/chat/completions", **extra: Any
+) -> tuple[int, dict[str, Any]]:
     headers = extra.pop("headers", {})
     async with gateway.client.post(path, json={**CHAT, **extra}, headers=headers) as reply:
         return reply.status, msgspec.json.decode(await reply.read())
@@ -61,15 +65,24 @@ async def test_the_next_candidate_is_asked_before_the_first_byte(
     assert upstream.seen[0].body == second.seen[0].body
 
 
-async def test_a_port_where_nobody_listens_is_passed_over(raven: GatewayStarter, upstream: MockUpstream, unused_tcp_port: int) -> None:
-    dead = {"name": "dead", "provider": "openai_compatible", "base_url": f"http://127.0.0.1:{unused_tcp_port}/v1"}
+async def test_a_port_where_nobody_listens_is_passed_over(
+    raven: GatewayStarter, upstream: MockUpstream, unused_tcp_port: int
+) -> None:
+    dead = {
+        "name": "dead",
+        "provider": "openai_compatible",
+        "base_url": f"http://127.0.0.1:{unused_tcp_port}/v1",
+    }
     alive = {"name": "alive", "provider": "openai_compatible", "base_url": upstream.url}
     recorder = Recorder()
     gateway = await raven([recorder], upstreams=[dead, alive])
     upstream.script(ANSWER)
     assert (await ask(gateway))[0] == 200
     await settle(recorder, upstream)
-    assert [(a.upstream, a.status, a.error) for a in recorder.attempts[0]] == [("dead", None, "upstream_error"), ("alive", 200, None)]
+    assert [(a.upstream, a.status, a.error) for a in recorder.attempts[0]] == [
+        ("dead", None, "upstream_error"),
+        ("alive", 200, None),
+    ]
 
 
 @pytest.mark.parametrize("status", [400, 404, 422])
@@ -82,7 +95,9 @@ async def test_a_request_that_is_wrong_is_wrong_everywhere(
     assert second.seen == []
 
 
-async def test_the_last_candidates_error_is_the_answer(raven: GatewayStarter, upstream: MockUpstream, second: MockUpstream) -> None:
+async def test_the_last_candidates_error_is_the_answer(
+    raven: GatewayStarter, upstream: MockUpstream, second: MockUpstream
+) -> None:
     recorder = Recorder()
     gateway = await raven([recorder], upstreams=[upstream, second])
     upstream.reply(status=500, json={"error": {"message": "first"}})
@@ -93,19 +108,29 @@ async def test_the_last_candidates_error_is_the_answer(raven: GatewayStarter, up
     assert recorder.outcomes == [Outcome.UPSTREAM_ERROR]
 
 
-async def test_after_the_first_byte_nobody_else_is_asked(raven: GatewayStarter, upstream: MockUpstream, second: MockUpstream) -> None:
+async def test_after_the_first_byte_nobody_else_is_asked(
+    raven: GatewayStarter, upstream: MockUpstream, second: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[upstream, second])
-    upstream.script(ScriptedReply(headers={"Content-Type": "application/json"}, body=b'{"half', content_length=100, end="cut"))
+    upstream.script(
+        ScriptedReply(
+            headers={"Content-Type": "application/json"}, body=b'{"half', content_length=100, end="cut"
+        )
+    )
     assert (await ask(gateway))[0] == 502
     assert second.seen == []
 
 
-async def test_an_upstream_at_its_cap_is_passed_over_and_alone_it_is_a_503(raven: GatewayStarter, upstream: MockUpstream, second: MockUpstream) -> None:
+async def test_an_upstream_at_its_cap_is_passed_over_and_alone_it_is_a_503(
+    raven: GatewayStarter, upstream: MockUpstream, second: MockUpstream
+) -> None:
     def account(name: str, mock: MockUpstream, **extra: Any) -> dict[str, Any]:
         return {"name": name, "provider": "openai_compatible", "base_url": mock.url, **extra}
 
     recorder = Recorder()
-    gateway = await raven([recorder], upstreams=[account("small", upstream, max_connections=1), account("big", second)])
+    gateway = await raven(
+        [recorder], upstreams=[account("small", upstream, max_connections=1), account("big", second)]
+    )
     upstream.script(ScriptedReply(delay_s=0.5, body=ANSWER.body, headers=ANSWER.headers))
     slow = asyncio.get_running_loop().create_task(ask(gateway))
     await upstream.wait_until(lambda: upstream.seen)
@@ -118,7 +143,9 @@ async def test_an_upstream_at_its_cap_is_passed_over_and_alone_it_is_a_503(raven
     assert sorted(len(attempts) for attempts in recorder.attempts) == [0, 1, 1]
 
 
-async def test_a_stale_connection_is_one_more_attempt_and_no_error(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_a_stale_connection_is_one_more_attempt_and_no_error(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     recorder = Recorder()
     gateway = await raven([recorder], upstreams=[upstream])
     upstream.script(msgspec.structs.replace(ANSWER, end="stale"), ANSWER)
@@ -127,7 +154,9 @@ async def test_a_stale_connection_is_one_more_attempt_and_no_error(raven: Gatewa
     assert [(a.reused_connection, a.status) for a in recorder.attempts[1]] == [(True, None), (False, 200)]
 
 
-async def test_a_redirect_is_not_followed(raven: GatewayStarter, upstream: MockUpstream, second: MockUpstream) -> None:
+async def test_a_redirect_is_not_followed(
+    raven: GatewayStarter, upstream: MockUpstream, second: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[upstream])
     upstream.reply(status=307, headers={"Location": second.url})
     status, body = await ask(gateway)
@@ -137,14 +166,18 @@ async def test_a_redirect_is_not_followed(raven: GatewayStarter, upstream: MockU
     assert (await ask(gateway))[0] == 200
 
 
-async def test_without_a_key_a_provider_that_needs_one_is_not_called(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_without_a_key_a_provider_that_needs_one_is_not_called(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[{"name": "bare", "provider": "openai", "base_url": upstream.url}])
     status, body = await ask(gateway)
     assert (status, body["error"]["code"]) == (503, "no_active_api_keys")
     assert upstream.seen == []
 
 
-async def test_each_candidate_gets_its_own_credential(raven: GatewayStarter, upstream: MockUpstream, second: MockUpstream) -> None:
+async def test_each_candidate_gets_its_own_credential(
+    raven: GatewayStarter, upstream: MockUpstream, second: MockUpstream
+) -> None:
     class Keys:
         @hookimpl
         async def provide_credential(self, exchange: Exchange) -> Credential:
@@ -158,7 +191,9 @@ async def test_each_candidate_gets_its_own_credential(raven: GatewayStarter, ups
     assert (upstream.seen[0].key, second.seen[0].key) == ("sk-for-mock", "sk-for-mock2")
 
 
-async def test_a_plugin_may_choose_and_choose_nobody(raven: GatewayStarter, upstream: MockUpstream, second: MockUpstream) -> None:
+async def test_a_plugin_may_choose_and_choose_nobody(
+    raven: GatewayStarter, upstream: MockUpstream, second: MockUpstream
+) -> None:
     class Choice:
         @hookimpl
         async def choose_upstreams(self, exchange: Exchange) -> list[Candidate]:
@@ -172,7 +207,9 @@ async def test_a_plugin_may_choose_and_choose_nobody(raven: GatewayStarter, upst
     assert (status, body["error"]["code"]) == (503, "no_active_api_keys")
 
 
-async def test_a_raw_path_is_judged_like_its_face_and_sent_as_it_is(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_a_raw_path_is_judged_like_its_face_and_sent_as_it_is(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[upstream])
     status, _ = await ask(gateway, "/v1/mock/chat/completions?x=1")
     assert status == 200
@@ -184,7 +221,9 @@ async def test_a_raw_path_is_judged_like_its_face_and_sent_as_it_is(raven: Gatew
     assert upstream.seen[-1].target == "/v1/some/new/endpoint"
 
 
-async def test_a_raw_path_takes_the_scope_of_the_face_that_it_speaks(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_a_raw_path_takes_the_scope_of_the_face_that_it_speaks(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     principal = msgspec.structs.replace(ADMINISTRATOR, scopes=frozenset({"chat:write"}))
     gateway = await raven(upstreams=[upstream], principal=principal)
     assert (await ask(gateway, "/v1/mock/embeddings", input="x"))[0] == 403
@@ -193,7 +232,9 @@ async def test_a_raw_path_takes_the_scope_of_the_face_that_it_speaks(raven: Gate
 
 
 @pytest.mark.parametrize("model", ["x" * 600, "a\nb", "a\u2028b"])
-async def test_a_models_name_that_could_not_go_into_a_header_is_refused(raven: GatewayStarter, upstream: MockUpstream, model: str) -> None:
+async def test_a_models_name_that_could_not_go_into_a_header_is_refused(
+    raven: GatewayStarter, upstream: MockUpstream, model: str
+) -> None:
     gateway = await raven(upstreams=[upstream])
     for path in ("/v1/chat/completions", "/v1/mock/chat/completions", "/v1/mock/unknown"):
         status, body = await ask(gateway, path, model=model)

@@ -69,7 +69,11 @@ def test_an_unknown_name_is_a_400_that_names_the_parameter() -> None:
         for _ in range(2):
             with pytest.raises(InvalidRequest) as refusal:
                 catalogue.resolve("claude")
-            assert (refusal.value.status, refusal.value.code, refusal.value.param) == (400, "model_not_found", "model")
+            assert (refusal.value.status, refusal.value.code, refusal.value.param) == (
+                400,
+                "model_not_found",
+                "model",
+            )
 
 
 def test_a_raw_path_names_an_upstream_or_a_provider() -> None:
@@ -80,7 +84,9 @@ def test_a_raw_path_names_an_upstream_or_a_provider() -> None:
 
 
 def test_an_alias_of_nothing_stops_the_start() -> None:
-    with pytest.raises(ConfigError, match=r"\[\[models\]\] fast: target 'none/x' is not upstream/model; upstreams: main"):
+    with pytest.raises(
+        ConfigError, match=r"\[\[models\]\] fast: target 'none/x' is not upstream/model; upstreams: main"
+    ):
         make(MAIN, aliases=(ModelAlias(name="fast", target="none/x"),))
     with pytest.raises(ConfigError):
         make(MAIN, aliases=(ModelAlias(name="fast", target="main"),))
@@ -90,7 +96,9 @@ def test_the_list_shows_each_name_once_and_only_what_the_key_may_call() -> None:
     catalogue = make(MAIN, OTHER, aliases=(ModelAlias(name="fast", target="main/gpt-5"),))
     everything = Principal(key_id="k")
     assert [m.id for m in catalogue.list_models(everything)] == ["fast", "known", "exact"]
-    assert [m.id for m in catalogue.list_models(Principal(key_id="k", allowed_models=("exact",)))] == ["exact"]
+    assert [m.id for m in catalogue.list_models(Principal(key_id="k", allowed_models=("exact",)))] == [
+        "exact"
+    ]
     assert catalogue.list_models(Principal(key_id="k", allowed_models=())) == []
 
 

@@ -93,12 +93,16 @@ def test_a_broken_tap_is_dropped_and_changes_nothing(exchange: ExchangeFactory, 
 
 
 @pytest.mark.parametrize("moment", ["feed", "close"])
-def test_a_stage_that_raises_lets_nothing_through_and_is_named(exchange: ExchangeFactory, moment: str) -> None:
+def test_a_stage_that_raises_lets_nothing_through_and_is_named(
+    exchange: ExchangeFactory, moment: str
+) -> None:
     def fails(*_: bytes) -> bytes:
         raise ValueError("inside")
 
     ok = Holding("a")
-    broken = NamedStage("plug", fails if moment == "feed" else ok.feed, fails if moment == "close" else ok.close)
+    broken = NamedStage(
+        "plug", fails if moment == "feed" else ok.feed, fails if moment == "close" else ok.close
+    )
     chain = Chain(exchange(), None, None, (broken,))
     with capture_logs() as events, pytest.raises(PluginFailed) as failure:
         chain.feed(b"x")

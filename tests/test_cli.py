@@ -84,7 +84,9 @@ def test_check_and_plugins_see_the_drop_in_folder(tmp_path: Path) -> None:
     (tmp_path / "mine" / "stamp.py").write_text(PLUGIN)
     config = write(tmp_path, "plugins = []\n")
     assert run("check", "--config", config, "--plugins-dir", "mine").output.startswith("ok: 1 plugins")
-    assert "stamp  file      check_request" in run("plugins", "--config", config, "--plugins-dir", "mine").output
+    assert (
+        "stamp  file      check_request" in run("plugins", "--config", config, "--plugins-dir", "mine").output
+    )
     (tmp_path / "mine" / "stamp.py").write_text("x =\n")
     for command in ("check", "plugins"):
         result = run(command, "--config", config, "--plugins-dir", "mine")
@@ -98,7 +100,10 @@ def test_plugins_lists_hooks_in_order_of_call(tmp_path: Path) -> None:
     assert [row["name"] for row in rows] == ["demo", "openai"]
     assert set(rows[0]) == {"name", "version", "source", "hooks"}
     assert "register_faces" in rows[1]["hooks"]
-    assert [line.split()[0] for line in run("plugins", "--config", config).output.splitlines()] == ["demo", "openai"]
+    assert [line.split()[0] for line in run("plugins", "--config", config).output.splitlines()] == [
+        "demo",
+        "openai",
+    ]
 
 
 def test_the_environment_may_name_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +125,9 @@ def test_help_works_where_the_config_does_not(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_plugins_command_needs_no_providers_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "plugins = ['auth-keys']\n[[upstreams]]\nname='a'\nprovider='openai'\nkey={ env='RAVEN_NOT_SET' }\n"
+    text = (
+        "plugins = ['auth-keys']\n[[upstreams]]\nname='a'\nprovider='openai'\nkey={ env='RAVEN_NOT_SET' }\n"
+    )
     monkeypatch.setenv("RAVEN_CONFIG", str(write(tmp_path, text)))
     assert run("keys", "--help").exit_code == 0
 
@@ -152,7 +159,9 @@ def test_two_plugins_cannot_offer_one_command(monkeypatch: pytest.MonkeyPatch) -
         (("--host", "::1", "--port", "1"), "[::1]:1"),
     ],
 )
-def test_serve_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], listen: str | None) -> None:
+def test_serve_hands_its_options_on(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], listen: str | None
+) -> None:
     seen: dict[str, Any] = {}
 
     def fake(config_path: Path | None, overrides: dict[str, Any], fd: int | None) -> None:
@@ -160,7 +169,9 @@ def test_serve_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, arguments: 
 
     monkeypatch.setattr(process, "run", fake)
     assert run("serve", "--data-dir", "d", "--plugins-dir", "p", "--workers", "2", *arguments).exit_code == 0
-    assert seen == {"data_dir": "d", "plugins_dir": "p", "workers": 2, "fd": None} | ({"listen": listen} if listen else {})
+    assert seen == {"data_dir": "d", "plugins_dir": "p", "workers": 2, "fd": None} | (
+        {"listen": listen} if listen else {}
+    )
 
 
 def test_serve_says_why_it_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +180,10 @@ def test_serve_says_why_it_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(process, "run", fail)
     result = run("serve")
-    assert (result.exit_code, result.stderr) == (1, "raven-proxy: listen: 127.0.0.1:4000: Address already in use\n")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "raven-proxy: listen: 127.0.0.1:4000: Address already in use\n",
+    )
 
 
 def test_new_plugin_writes_a_package_and_says_what_to_do(tmp_path: Path) -> None:

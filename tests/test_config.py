@@ -33,21 +33,30 @@ def test_options_of_the_command_line_win_and_none_is_no_option(tmp_path: Path) -
     ("text", "words"),
     [
         ("max_body_byte = 1", "unknown key 'max_body_byte'; did you mean 'max_body_bytes'?"),
-        ("[[upstreams]]\nname='a'\nprovider='b'\nbase_ulr='c'", "[upstreams[0]] unknown key 'base_ulr'; did you mean 'base_url'?"),
+        (
+            "[[upstreams]]\nname='a'\nprovider='b'\nbase_ulr='c'",
+            "[upstreams[0]] unknown key 'base_ulr'; did you mean 'base_url'?",
+        ),
         ("[[models]]\nname='a'\ntraget='b'", "[models[0]] unknown key 'traget'; did you mean 'target'?"),
         ("[[upstreams]]\nname='a'\nprovider='b'\nkey={ evn='X' }", "unknown key 'evn'; did you mean 'env'?"),
         ("xyzzy = 1", "known keys: access_log,"),
         ("idle_timeout_s = 0", "idle_timeout_s: expected `float` > 0"),
         ("max_concurrency = 'many'", "max_concurrency: expected `int`"),
         ("[[upstreams]]\nname='a'", "upstreams[0]: object missing required field `provider`"),
-        ("listen = '4000'", "is not \"host:port\""),
-        ("listen = '127.0.0.1:99999'", "is not \"host:port\""),
+        ("listen = '4000'", 'is not "host:port"'),
+        ("listen = '127.0.0.1:99999'", 'is not "host:port"'),
         ("trusted_proxies = ['10.0.0.0/33']", "trusted_proxies:"),
         ("[[upstreams]]\nname='a b'\nprovider='b'", "may hold only letters"),
-        ("[[upstreams]]\nname='a'\nprovider='b'\n[[upstreams]]\nname='a'\nprovider='b'", "'a' is empty or used twice"),
+        (
+            "[[upstreams]]\nname='a'\nprovider='b'\n[[upstreams]]\nname='a'\nprovider='b'",
+            "'a' is empty or used twice",
+        ),
         ("[[models]]\nname=''\ntarget='a/b'", "'' is empty or used twice"),
         ("[[models]]\nname='fast'", "[[models]] fast: set target or targets"),
-        ("[[upstreams]]\nname='a'\nprovider='b'\nkey={ env='RAVEN_NO_SUCH' }", "[[upstreams]] a: key: the environment variable RAVEN_NO_SUCH is not set"),
+        (
+            "[[upstreams]]\nname='a'\nprovider='b'\nkey={ env='RAVEN_NO_SUCH' }",
+            "[[upstreams]] a: key: the environment variable RAVEN_NO_SUCH is not set",
+        ),
         ("listen = ", "not valid TOML"),
     ],
 )
@@ -86,13 +95,20 @@ def test_an_address_is_split_and_judged(listen: str, address: tuple[str, int], *
     assert config.is_loopback() is loopback
 
 
-def test_a_secret_is_read_from_its_place_and_never_written_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_is_read_from_its_place_and_never_written_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RAVEN_TEST_KEY", "from-env")
     (tmp_path / "key").write_text("from-file\n")
     (tmp_path / "empty").write_text("\n")
     assert Secret(env="RAVEN_TEST_KEY").reveal() == "from-env"
     assert Secret(file=str(tmp_path / "key")).reveal() == "from-file"
-    for broken in (Secret(), Secret(env="A", file="b"), Secret(file=str(tmp_path / "empty")), Secret(file=str(tmp_path / "none"))):
+    for broken in (
+        Secret(),
+        Secret(env="A", file="b"),
+        Secret(file=str(tmp_path / "empty")),
+        Secret(file=str(tmp_path / "none")),
+    ):
         with pytest.raises(ConfigError):
             broken.reveal()
     with pytest.raises(ConfigError, match=r"key: expected `object . null`, got `str`"):

@@ -92,7 +92,9 @@ async def test_a_body_that_broke_off_before_anybody_took_it_is_an_error(mock: Mo
 
 @pytest.mark.parametrize("framing", ["content-length", "chunked", "close"])
 @pytest.mark.parametrize("size", [65_500, 140_000, 262_000, 700_000])
-async def test_a_body_of_any_size_is_whole_if_it_is_taken_late(mock: MockUpstream, framing: Any, size: int) -> None:
+async def test_a_body_of_any_size_is_whole_if_it_is_taken_late(
+    mock: MockUpstream, framing: Any, size: int
+) -> None:
     body = bytes(range(250)) * (size // 250)
     connection = await begin(mock, ScriptedReply(body=body, framing=framing))
     await asyncio.sleep(0.02)

@@ -41,7 +41,12 @@ async def test_models_are_those_that_this_key_may_call(raven: GatewayStarter) ->
     assert status == 200
     ids = [model["id"] for model in listed["data"]]
     assert ids[:2] == ["fast", "team/fast"]
-    assert (listed["object"], listed["has_more"], listed["first_id"], listed["last_id"]) == ("list", False, ids[0], ids[-1])
+    assert (listed["object"], listed["has_more"], listed["first_id"], listed["last_id"]) == (
+        "list",
+        False,
+        ids[0],
+        ids[-1],
+    )
     assert set(listed["data"][0]) == {"id", "object", "created", "owned_by", "context_window", "max_tokens"}
     assert await get(gateway, "/api/v1/models") == (status, listed)
     narrow = msgspec.structs.replace(ADMINISTRATOR, allowed_models=("fast",))
@@ -50,7 +55,9 @@ async def test_models_are_those_that_this_key_may_call(raven: GatewayStarter) ->
     assert (await get(other, "/v1/models/team%2Ffast"))[0] == 404
 
 
-@pytest.mark.parametrize("path", ["/v1/models/team/fast", "/v1/models/team%2Ffast", "/api/v1/models/team/fast"])
+@pytest.mark.parametrize(
+    "path", ["/v1/models/team/fast", "/v1/models/team%2Ffast", "/api/v1/models/team/fast"]
+)
 async def test_one_model_is_found_with_its_slash_written_either_way(raven: GatewayStarter, path: str) -> None:
     gateway = await raven(config={"models": ALIAS})
     status, model = await get(gateway, path)
@@ -61,7 +68,13 @@ async def test_one_model_is_found_with_its_slash_written_either_way(raven: Gatew
 
 async def test_without_any_model_the_list_is_empty(raven: GatewayStarter) -> None:
     gateway = await raven(base=("openai",))
-    assert (await get(gateway, "/v1/models"))[1] == {"object": "list", "data": [], "has_more": False, "first_id": None, "last_id": None}
+    assert (await get(gateway, "/v1/models"))[1] == {
+        "object": "list",
+        "data": [],
+        "has_more": False,
+        "first_id": None,
+        "last_id": None,
+    }
     assert ModelInfo(id="x").context_window is None
 
 

@@ -48,7 +48,9 @@ async def ask(gateway: RunningGateway, **extra: Any) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("framing", ["content-length", "chunked", "close"])
-async def test_a_whole_reply_passes_byte_for_byte(raven: GatewayStarter, upstream: MockUpstream, framing: Any) -> None:
+async def test_a_whole_reply_passes_byte_for_byte(
+    raven: GatewayStarter, upstream: MockUpstream, framing: Any
+) -> None:
     recorder = Recorder()
     gateway = await raven([recorder], upstreams=[upstream])
     upstream.script(ScriptedReply(body=BODY, headers=JSON, framing=framing))
@@ -71,7 +73,9 @@ async def test_a_whole_reply_passes_byte_for_byte(raven: GatewayStarter, upstrea
         ScriptedReply(body=BODY, headers={**JSON, "X-Bad": "\x01"}),
     ],
 )
-async def test_a_broken_reply_is_a_502_and_not_half_a_document(raven: GatewayStarter, upstream: MockUpstream, reply: ScriptedReply) -> None:
+async def test_a_broken_reply_is_a_502_and_not_half_a_document(
+    raven: GatewayStarter, upstream: MockUpstream, reply: ScriptedReply
+) -> None:
     recorder = Recorder()
     gateway = await raven([recorder], upstreams=[upstream])
     upstream.script(reply)
@@ -81,7 +85,9 @@ async def test_a_broken_reply_is_a_502_and_not_half_a_document(raven: GatewaySta
     assert recorder.ended[0].outcome is Outcome.UPSTREAM_ERROR
 
 
-async def test_an_encoding_that_was_not_asked_for_is_undone(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_an_encoding_that_was_not_asked_for_is_undone(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[upstream])
     upstream.script(ScriptedReply(body=gzip.compress(BODY), headers={**JSON, "Content-Encoding": "gzip"}))
     async with gateway.client.post("/v1/chat/completions", json=CHAT) as reply:
@@ -89,7 +95,9 @@ async def test_an_encoding_that_was_not_asked_for_is_undone(raven: GatewayStarte
         assert await reply.read() == BODY
 
 
-async def test_a_stage_sees_whole_replies_of_upstreams_and_of_plugins(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_a_stage_sees_whole_replies_of_upstreams_and_of_plugins(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     class Plugin:
         @hookimpl
         async def answer(self, exchange: Exchange) -> Reply | None:
@@ -105,7 +113,9 @@ async def test_a_stage_sees_whole_replies_of_upstreams_and_of_plugins(raven: Gat
     assert await ask(gateway, model="demo/x") == (200, b"[{}]")
 
 
-async def test_a_whole_reply_may_be_judged_and_replaced(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_a_whole_reply_may_be_judged_and_replaced(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     class Judge:
         @hookimpl
         async def check_reply(self, exchange: Exchange) -> None:
@@ -120,7 +130,9 @@ async def test_a_whole_reply_may_be_judged_and_replaced(raven: GatewayStarter, u
     assert (status, msgspec.json.decode(body)["error"]["code"]) == (403, "guardrail_blocked")
 
 
-async def test_a_stage_that_breaks_on_a_whole_reply_is_an_error(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_a_stage_that_breaks_on_a_whole_reply_is_an_error(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     class Broken:
         def feed(self, data: bytes) -> bytes:
             raise KeyError("inside")
@@ -157,19 +169,32 @@ async def test_a_reply_without_a_body_has_none(raven: GatewayStarter, upstream: 
         assert (reply.status, await reply.read()) == (200, b"")
 
 
-async def test_bytes_that_are_no_json_are_relayed_as_they_come(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_bytes_that_are_no_json_are_relayed_as_they_come(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[upstream])
     sound = bytes(range(256)) * 1000
-    upstream.script(ScriptedReply(chunks=[sound[:1000], 0.01, sound[1000:]], headers={"Content-Type": "audio/mpeg"}))
+    upstream.script(
+        ScriptedReply(chunks=[sound[:1000], 0.01, sound[1000:]], headers={"Content-Type": "audio/mpeg"})
+    )
     async with gateway.client.get("/v1/mock/audio/1") as reply:
         assert reply.headers["Content-Type"] == "audio/mpeg"
         assert "Cache-Control" not in reply.headers
         assert await reply.read() == sound
 
 
-async def test_a_providers_own_headers_pass_by_the_allow_list(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_a_providers_own_headers_pass_by_the_allow_list(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[upstream])
-    theirs = {**JSON, "Openai-Version": "2020-10-01", "Set-Cookie": "a=b", "Server": "x", "Alt-Svc": "h3", "X-Request-Id": "req_theirs"}
+    theirs = {
+        **JSON,
+        "Openai-Version": "2020-10-01",
+        "Set-Cookie": "a=b",
+        "Server": "x",
+        "Alt-Svc": "h3",
+        "X-Request-Id": "req_theirs",
+    }
     upstream.script(ScriptedReply(body=BODY, headers=theirs))
     async with gateway.client.post("/v1/chat/completions", json=CHAT) as reply:
         assert reply.headers["Openai-Version"] == "2020-10-01"

@@ -66,7 +66,9 @@ def test_the_envelope_has_every_field_and_metadata_only_where_there_is_some() ->
     assert msgspec.json.decode(envelope(error, "req_1"))["error"]["metadata"] == {"provider": "openai"}
 
 
-@pytest.mark.parametrize(("wait_s", "header"), [(0, "1"), (0.2, "1"), (1.0, "1"), (1.01, "2"), (59.5, "60"), (-3, "1")])
+@pytest.mark.parametrize(
+    ("wait_s", "header"), [(0, "1"), (0.2, "1"), (1.0, "1"), (1.01, "2"), (59.5, "60"), (-3, "1")]
+)
 def test_retry_after_is_a_whole_number_and_never_too_early(wait_s: float, header: str) -> None:
     assert RateLimited("m", retry_after_s=wait_s).headers == {"Retry-After": header}
 

@@ -26,7 +26,9 @@ class Recorder:
         self.ended.append(exchange)
 
 
-async def ask(gateway: RunningGateway, body: Any = None, *, key: str = ADMIN_KEY, path: str = "/v1/chat/completions") -> tuple[int, Any]:
+async def ask(
+    gateway: RunningGateway, body: Any = None, *, key: str = ADMIN_KEY, path: str = "/v1/chat/completions"
+) -> tuple[int, Any]:
     headers = {"Authorization": f"Bearer {key}"}
     async with gateway.client.post(path, json=body or chat(), headers=headers) as reply:
         return reply.status, msgspec.json.decode(await reply.read())
@@ -38,7 +40,9 @@ async def drop_test_keys(gateway: RunningGateway, plugins: list[str]) -> None:
     await gateway.reload({"plugins": plugins})
 
 
-async def test_gates_are_passed_in_order_and_know_what_came_before(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_gates_are_passed_in_order_and_know_what_came_before(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     passed: list[str] = []
 
     class Gates:
@@ -114,7 +118,13 @@ async def test_gates_are_passed_in_order_and_know_what_came_before(raven: Gatewa
     ],
 )
 async def test_every_way_out_is_observed_once(
-    raven: GatewayStarter, upstream: MockUpstream, body: Any, key: str, path: str, status: int, code: str | None
+    raven: GatewayStarter,
+    upstream: MockUpstream,
+    body: Any,
+    key: str,
+    path: str,
+    status: int,
+    code: str | None,
 ) -> None:
     recorder = Recorder()
     gateway = await raven([recorder], upstreams=[upstream])
@@ -159,7 +169,9 @@ async def test_without_a_key_plugin_nobody_passes(raven: GatewayStarter) -> None
         (Principal(key_id="k"), 403),  # without the scope
     ],
 )
-async def test_what_authenticates_nobody_lets_nobody_in(raven: GatewayStarter, upstream: MockUpstream, result: Any, status: int) -> None:
+async def test_what_authenticates_nobody_lets_nobody_in(
+    raven: GatewayStarter, upstream: MockUpstream, result: Any, status: int
+) -> None:
     class Keys:
         @hookimpl
         async def authenticate(self) -> Any:
@@ -193,7 +205,9 @@ async def test_a_replaced_body_is_judged_anew(raven: GatewayStarter, upstream: M
     assert len(upstream.seen) == 1
 
 
-async def test_over_its_own_limit_the_gateway_says_so_at_once(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_over_its_own_limit_the_gateway_says_so_at_once(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[upstream], config={"max_concurrency": 2})
     slow = [asyncio.get_running_loop().create_task(ask(gateway, chat("mock/fx-slow-0.4"))) for _ in range(2)]
     await upstream.wait_until(lambda: len(upstream.seen) == 2)
@@ -207,7 +221,9 @@ async def test_over_its_own_limit_the_gateway_says_so_at_once(raven: GatewayStar
     assert (await ask(gateway))[0] == 200
 
 
-async def test_a_client_that_leaves_while_waiting_is_noted_as_gone(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_a_client_that_leaves_while_waiting_is_noted_as_gone(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     recorder = Recorder()
     gateway = await raven([recorder], upstreams=[upstream])
     async with await Wire.open(gateway.url) as wire:

@@ -31,7 +31,9 @@ def test_two_credentials_are_refused_as_such(name: str) -> None:
         collect_request([(name, "Bearer a"), (name.lower(), "Bearer b")])
 
 
-@pytest.mark.parametrize("name", ["Content-Type", "Content-Length", "X-Provider-Key", "X-Org-Id", "X-Raven-Strict"])
+@pytest.mark.parametrize(
+    "name", ["Content-Type", "Content-Length", "X-Provider-Key", "X-Org-Id", "X-Raven-Strict"]
+)
 def test_a_header_that_must_be_single_is_refused_twice(name: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         collect_request([(name, "a"), (name, "a")])
@@ -45,7 +47,13 @@ def test_a_request_id_that_is_not_harmless_is_forgotten(value: str) -> None:
 
 
 def test_vendor_headers_go_upstream_and_credentials_and_hop_headers_do_not() -> None:
-    kept = {"openai-organization": "o", "anthropic-beta": "b", "content-type": "c", "x-vendor": "v", "user-agent": "u"}
+    kept = {
+        "openai-organization": "o",
+        "anthropic-beta": "b",
+        "content-type": "c",
+        "x-vendor": "v",
+        "user-agent": "u",
+    }
     dropped = dict.fromkeys(
         "authorization x-api-key cookie host connection te transfer-encoding x-provider-key x-org-id forwarded "
         "x-forwarded-for x-real-ip x-raven-strict x_raven_anything proxy-authorization sec-fetch-site "
@@ -104,7 +112,11 @@ def test_bytes_that_are_no_utf8_pass_through_a_head_unchanged() -> None:
         ("203.0.113.9", "198.51.100.1", "203.0.113.9"),  # not a proxy of ours: what it says is ignored
         ("10.0.0.1", "", "10.0.0.1"),
         ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
-        ("10.0.0.1", "1.1.1.1, 198.51.100.1", "198.51.100.1"),  # the client may write what it likes on the left
+        (
+            "10.0.0.1",
+            "1.1.1.1, 198.51.100.1",
+            "198.51.100.1",
+        ),  # the client may write what it likes on the left
         ("10.0.0.1", "198.51.100.1, 10.0.0.2", "198.51.100.1"),
         ("10.0.0.1", "garbage, 10.0.0.2", "10.0.0.2"),
         ("10.0.0.1", "198.51.100.1, garbage", "10.0.0.1"),
@@ -115,7 +127,9 @@ def test_bytes_that_are_no_utf8_pass_through_a_head_unchanged() -> None:
         ("", "198.51.100.1", ""),
     ],
 )
-def test_the_client_address_comes_through_trusted_proxies_only(peer: str, forwarded: str, address: str) -> None:
+def test_the_client_address_comes_through_trusted_proxies_only(
+    peer: str, forwarded: str, address: str
+) -> None:
     assert client_address(peer, {"x-forwarded-for": forwarded} if forwarded else {}, PROXY) == address
     assert client_address(peer, {"x-forwarded-for": forwarded}, ()) == peer
 

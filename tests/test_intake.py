@@ -16,7 +16,12 @@ SMALL = {"max_body_bytes": 1000, "body_timeout_s": 0.3}
 
 
 def head(*lines: str, version: str = "1.1", kind: str = "application/json", key: str = ADMIN_KEY) -> bytes:
-    fixed = (f"POST /v1/chat/completions HTTP/{version}", "Host: x", f"Authorization: Bearer {key}", f"Content-Type: {kind}")
+    fixed = (
+        f"POST /v1/chat/completions HTTP/{version}",
+        "Host: x",
+        f"Authorization: Bearer {key}",
+        f"Content-Type: {kind}",
+    )
     return "\r\n".join((*fixed, *lines, "", "")).encode()
 
 
@@ -28,7 +33,9 @@ async def ask(gateway: RunningGateway, *pieces: bytes, pause_s: float = 0.0) -> 
         return await wire.reply()
 
 
-async def test_a_body_arrives_however_it_is_framed_and_cut(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_a_body_arrives_however_it_is_framed_and_cut(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[upstream])
     chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
     length = f"Content-Length: {len(BODY)}"
@@ -78,7 +85,9 @@ async def test_a_wrong_key_is_told_before_the_body_is_read(raven: GatewayStarter
     assert (await ask(gateway, head("Content-Length: 1000", key="nobody"))).status == 401
 
 
-async def test_who_expects_100_continue_gets_it_when_the_body_is_wanted(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_who_expects_100_continue_gets_it_when_the_body_is_wanted(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[upstream], config=SMALL)
     async with await Wire.open(gateway.url) as wire:
         await wire.send(head(f"Content-Length: {len(BODY)}", "Expect: 100-continue"))
@@ -114,7 +123,9 @@ async def test_a_slow_body_with_progress_is_taken(raven: GatewayStarter, upstrea
     assert (await ask(gateway, head(f"Content-Length: {len(body)}"), *pieces, pause_s=0.08)).status == 200
 
 
-async def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing_behind(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing_behind(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[upstream])
     async with await Wire.open(gateway.url) as wire:
         await wire.send(head("Content-Length: 900") + b"half")

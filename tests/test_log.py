@@ -57,7 +57,9 @@ def test_of_a_short_secret_nothing_stays() -> None:
     assert log.scrub("Bearer abc123") == "Bearer …"
 
 
-@pytest.mark.parametrize("text", ["the key is wrong", "gpt-4o-mini", "risk-free", "task_force", "token", "req_0123456789abcdef"])
+@pytest.mark.parametrize(
+    "text", ["the key is wrong", "gpt-4o-mini", "risk-free", "task_force", "token", "req_0123456789abcdef"]
+)
 def test_ordinary_words_stay(text: str) -> None:
     assert log.scrub(text) == text
 
@@ -68,7 +70,9 @@ def test_no_field_of_an_event_carries_a_secret(lines: Lines, secret: str) -> Non
     try:
         raise ValueError(f"bad {secret}")
     except ValueError as error:
-        logger.error(f"said {secret}", text=secret, nested={"headers": [secret]}, authorization="short", exc_info=error)
+        logger.error(
+            f"said {secret}", text=secret, nested={"headers": [secret]}, authorization="short", exc_info=error
+        )
     logging.getLogger("aiohttp.server").error("library said %s", secret)  # noqa: TID251 - it plays the library
     assert b"abcdefgh" not in lines.raw
     assert b"short" not in lines.raw

@@ -19,7 +19,9 @@ def call(function: Any, name: str = "plug") -> HookCall:
     return HookCall(name, "finish_exchange", function, 0.05)
 
 
-async def observe(exchange: ExchangeFactory, *calls: HookCall, count: int = 2) -> tuple[Observation, list[Any]]:
+async def observe(
+    exchange: ExchangeFactory, *calls: HookCall, count: int = 2
+) -> tuple[Observation, list[Any]]:
     tasks = Tasks()
     observation = Observation(tasks)
     made = []
@@ -50,8 +52,12 @@ async def test_every_observer_sees_every_exchange_once_and_in_order(exchange: Ex
     assert made[0].pipeline.in_flight == 0
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), Refused("too late"), UpstreamError("too late"), TimeoutError()])
-async def test_one_that_raises_is_counted_and_the_others_still_see_it(exchange: ExchangeFactory, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), Refused("too late"), UpstreamError("too late"), TimeoutError()]
+)
+async def test_one_that_raises_is_counted_and_the_others_still_see_it(
+    exchange: ExchangeFactory, error: Exception
+) -> None:
     seen: list[Any] = []
 
     async def raises(_: Any) -> None:
@@ -89,5 +95,10 @@ async def test_the_access_log_has_one_line_an_exchange_and_no_prompt(exchange: E
         await tasks.settle(1.0)
     (event,) = [event for event in events if event["event"] == "exchange"]
     assert event["request_id"] == "req_test"
-    assert (event["model"], event["upstream"], event["key"], event["client"]) == ("m", "test", "key_test", "127.0.0.1")
+    assert (event["model"], event["upstream"], event["key"], event["client"]) == (
+        "m",
+        "test",
+        "key_test",
+        "127.0.0.1",
+    )
     assert "canary" not in repr(event)

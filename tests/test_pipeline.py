@@ -57,7 +57,9 @@ async def test_a_refusal_passes_and_anything_else_becomes_a_failure_of_the_plugi
         await call_all((call(hook),), KeyError("inside"))
     assert (failure.value.plugin, failure.value.hook, failure.value.status) == ("plug", "check_request", 500)
     assert "inside" not in failure.value.message
-    assert [(event["plugin"], event["hook"], event["reason"]) for event in events] == [("plug", "check_request", "KeyError")]
+    assert [(event["plugin"], event["hook"], event["reason"]) for event in events] == [
+        ("plug", "check_request", "KeyError")
+    ]
 
 
 async def test_a_hook_that_outlasts_its_limit_is_stopped() -> None:

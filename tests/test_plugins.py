@@ -28,7 +28,9 @@ def entry(name: str, loaded: Any, owner: str = "raven-test") -> Any:
             raise loaded
         return loaded
 
-    return SimpleNamespace(name=name, value=f"{owner}:X", load=load_it, dist=SimpleNamespace(name=owner, version="1.2"))
+    return SimpleNamespace(
+        name=name, value=f"{owner}:X", load=load_it, dist=SimpleNamespace(name=owner, version="1.2")
+    )
 
 
 @pytest.fixture
@@ -93,18 +95,48 @@ def test_where_it_comes_from_is_told(offer: Any) -> None:
         ([], Config(plugins=("demo",)), "plugins: 'demo' is not installed; installed: none"),
         ([("demo", Plain)], Config(plugins=("demo", "demo")), "plugins: 'demo' is named twice"),
         ([("demo", Plain), ("demo", Plain)], Config(plugins=("demo",)), "offered by more than one package"),
-        ([("demo", ImportError("no module x"))], Config(plugins=("demo",)), "plugin demo: cannot be imported: ImportError: no module x"),
+        (
+            [("demo", ImportError("no module x"))],
+            Config(plugins=("demo",)),
+            "plugin demo: cannot be imported: ImportError: no module x",
+        ),
         ([("demo", Plain)], Config(plugins=(), plugin={"demo": {}}), "[plugin.demo]: this plugin is not on"),
-        ([("demo", Plain)], Config(plugins=("demo",), plugin={"demo": {"x": 1}}), "[plugin.demo]: unknown key 'x'; this plugin takes no settings"),
-        ([("demo", Configured)], Config(plugins=("demo",), plugin={"demo": {"limti": 1}}), "[plugin.demo]: unknown key 'limti'; did you mean 'limit'?"),
-        ([("demo", Configured)], Config(plugins=("demo",), plugin={"demo": {"limit": "x"}}), "[plugin.demo]: limit: expected `int`, got `str`"),
-        ([("demo", Plain)], Config(plugins=("demo",), plugin={"demo": {"timeout_s": 0}}), "timeout_s: expected seconds above 0"),
-        ([("demo", Plain)], Config(plugins=("demo",), plugin={"demo": {"timeout_s": True}}), "timeout_s: expected seconds above 0"),
-        ([("demo", type("Old", (), {"api_version": 0}))], Config(plugins=("demo",)), "written for plugin API 0; this gateway has 1"),
+        (
+            [("demo", Plain)],
+            Config(plugins=("demo",), plugin={"demo": {"x": 1}}),
+            "[plugin.demo]: unknown key 'x'; this plugin takes no settings",
+        ),
+        (
+            [("demo", Configured)],
+            Config(plugins=("demo",), plugin={"demo": {"limti": 1}}),
+            "[plugin.demo]: unknown key 'limti'; did you mean 'limit'?",
+        ),
+        (
+            [("demo", Configured)],
+            Config(plugins=("demo",), plugin={"demo": {"limit": "x"}}),
+            "[plugin.demo]: limit: expected `int`, got `str`",
+        ),
+        (
+            [("demo", Plain)],
+            Config(plugins=("demo",), plugin={"demo": {"timeout_s": 0}}),
+            "timeout_s: expected seconds above 0",
+        ),
+        (
+            [("demo", Plain)],
+            Config(plugins=("demo",), plugin={"demo": {"timeout_s": True}}),
+            "timeout_s: expected seconds above 0",
+        ),
+        (
+            [("demo", type("Old", (), {"api_version": 0}))],
+            Config(plugins=("demo",)),
+            "written for plugin API 0; this gateway has 1",
+        ),
         ([("demo", lambda: None)], Config(plugins=("demo",)), ""),
     ],
 )
-def test_what_cannot_be_loaded_stops_the_start(offer: Any, entries: list[tuple[str, Any]], config: Config, words: str) -> None:
+def test_what_cannot_be_loaded_stops_the_start(
+    offer: Any, entries: list[tuple[str, Any]], config: Config, words: str
+) -> None:
     offer(*[entry(*pair) for pair in entries])
     if not words:
         assert load(config, None)
@@ -174,7 +206,11 @@ def test_a_file_that_the_list_names_takes_its_place_there(offer: Any, tmp_path: 
 
 
 def test_a_module_of_hooks_is_a_plugin_too(tmp_path: Path) -> None:
-    drop_in(tmp_path, "stamp.py", "from raven_proxy import hookimpl\n@hookimpl\nasync def check_request(exchange):\n    pass\n")
+    drop_in(
+        tmp_path,
+        "stamp.py",
+        "from raven_proxy import hookimpl\n@hookimpl\nasync def check_request(exchange):\n    pass\n",
+    )
     (plugin,) = load(Config(plugins=()), tmp_path)
     hooks, _ = resolve_hooks(register([plugin]), [plugin])
     assert [call.plugin for call in hooks["check_request"]] == ["stamp"]
@@ -258,7 +294,10 @@ def test_a_wrapper_is_refused_and_not_silently_left_out() -> None:
 def test_calls_are_in_config_order_and_carry_their_plugins_limit() -> None:
     first, second = wrap(Plain(), "first"), msgspec.structs.replace(wrap(Plain(), "second"), timeout_s=3.0)
     hooks, stages = resolve_hooks(register([first, second]), [first, second])
-    assert [(call.plugin, call.timeout_s) for call in hooks["check_request"]] == [("first", 10.0), ("second", 3.0)]
+    assert [(call.plugin, call.timeout_s) for call in hooks["check_request"]] == [
+        ("first", 10.0),
+        ("second", 3.0),
+    ]
     assert hooks["answer"] == ()
     assert stages == ()
 

@@ -60,7 +60,9 @@ class Running:
 
 
 @asynccontextmanager
-async def serve(folder: Path, *options: str, env: dict[str, str] | None = None, **spawn: Any) -> AsyncIterator[Running]:
+async def serve(
+    folder: Path, *options: str, env: dict[str, str] | None = None, **spawn: Any
+) -> AsyncIterator[Running]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "raven_proxy", "serve", "--data-dir", str(folder / "data"), *options,
         cwd=folder, env={**ENVIRONMENT, **(env or {})}, stdout=-1, stderr=-1, **spawn,
@@ -113,7 +115,9 @@ async def test_the_key_is_shown_once_and_works_after_a_restart(tmp_path: Path) -
 
 async def test_the_environment_may_bring_the_key(tmp_path: Path) -> None:
     key = "rk_live_" + "k7Q2vX9m" * 5
-    async with serve(tmp_path, "--port", "0", "--config", write_config(tmp_path), env={"RAVEN_ADMIN_KEY": key}) as running:
+    async with serve(
+        tmp_path, "--port", "0", "--config", write_config(tmp_path), env={"RAVEN_ADMIN_KEY": key}
+    ) as running:
         assert "is the one in RAVEN_ADMIN_KEY" in running.greeting
         assert key not in running.greeting
         assert await running.ask(key) == 200
@@ -170,7 +174,10 @@ async def test_sighup_reloads_and_a_broken_config_leaves_the_old_one_serving(tmp
         running.signal(signal.SIGTERM)
         assert await asyncio.wait_for(running.process.wait(), 10) == 0
         events = [msgspec.json.decode(line) for line in (await running.read_log()).splitlines()]
-        assert [e["event"] for e in events if "reload" in e["event"]] == ["reloaded", "reload failed; the old configuration goes on"]
+        assert [e["event"] for e in events if "reload" in e["event"]] == [
+            "reloaded",
+            "reload failed; the old configuration goes on",
+        ]
         assert "not valid TOML" in next(e["reason"] for e in events if "reason" in e)
 
 
@@ -202,7 +209,9 @@ async def test_a_socket_of_systemd_is_taken_over(tmp_path: Path) -> None:
 
 
 async def test_workers_share_the_port_and_one_that_dies_is_replaced(tmp_path: Path) -> None:
-    async with serve(tmp_path, "--port", "0", "--workers", "2", "--config", write_config(tmp_path)) as running:
+    async with serve(
+        tmp_path, "--port", "0", "--workers", "2", "--config", write_config(tmp_path)
+    ) as running:
         children = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children")
 
         async def workers(count: int, without: int = 0) -> list[int]:
@@ -242,13 +251,23 @@ async def test_workers_share_the_port_and_one_that_dies_is_replaced(tmp_path: Pa
         (["--host", "0.0.0.0", "--port", "0"], {"RAVEN_SECRET": "changeme"}, "RAVEN_SECRET is too weak"),
     ],
 )
-async def test_what_stops_the_start_is_one_line(tmp_path: Path, options: list[str], env: dict[str, str], words: str) -> None:
+async def test_what_stops_the_start_is_one_line(
+    tmp_path: Path, options: list[str], env: dict[str, str], words: str
+) -> None:
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         arguments = [str(busy.getsockname()[1]) if o == "BUSY" else o for o in options]
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "raven_proxy", "serve", *arguments, cwd=tmp_path, env={**ENVIRONMENT, **env}, stdout=-1, stderr=-1
+            sys.executable,
+            "-m",
+            "raven_proxy",
+            "serve",
+            *arguments,
+            cwd=tmp_path,
+            env={**ENVIRONMENT, **env},
+            stdout=-1,
+            stderr=-1,
         )
         out, err = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 1

@@ -11,7 +11,9 @@ from raven_proxy.assembly import assemble
 from raven_proxy.config import Config
 from raven_proxy.providers import Provider, estimate_tokens
 
-METHODS = [name for name, value in vars(Provider).items() if inspect.isfunction(value) and not name.startswith("_")]
+METHODS = [
+    name for name, value in vars(Provider).items() if inspect.isfunction(value) and not name.startswith("_")
+]
 
 
 @pytest.mark.parametrize(("size", "tokens"), [(0, 0), (1, 1), (4, 1), (5, 2), (4000, 1000)])
@@ -28,7 +30,9 @@ def test_a_first_party_provider_has_every_method_with_the_same_arguments(name: s
     config = Config(plugins=(name,), upstreams=())
     pipeline = assemble(config, ())
     provider = (
-        pipeline.upstreams[name].provider if name in pipeline.upstreams else pipeline.plugins[0].instance._provider
+        pipeline.upstreams[name].provider
+        if name in pipeline.upstreams
+        else pipeline.plugins[0].instance._provider
     )
     assert provider.name == name
     for method in METHODS:

@@ -17,7 +17,10 @@ from raven_proxy.mock import MockUpstream, ScriptedReply
 
 from .hard_cases.wire import Wire, chat, post
 
-EVENTS = [b'data: {"id":"a","choices":[{"index":0,"delta":{"content":"%d"},"finish_reason":null}]}\n\n' % n for n in range(5)]
+EVENTS = [
+    b'data: {"id":"a","choices":[{"index":0,"delta":{"content":"%d"},"finish_reason":null}]}\n\n' % n
+    for n in range(5)
+]
 FINISH = b'data: {"id":"a","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
 DONE = b"data: [DONE]\n\n"
 SSE = {"Content-Type": "text/event-stream"}
@@ -65,7 +68,9 @@ async def test_events_go_out_as_they_come_in(raven: GatewayStarter, upstream: Mo
         assert (await wire.reply()).status == 200
 
 
-async def test_a_client_without_chunks_gets_a_stream_that_the_close_ends(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_a_client_without_chunks_gets_a_stream_that_the_close_ends(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[upstream])
     upstream.script(stream([*EVENTS, FINISH, DONE]))
     async with await Wire.open(gateway.url) as wire:
@@ -75,9 +80,18 @@ async def test_a_client_without_chunks_gets_a_stream_that_the_close_ends(raven: 
         assert reply.body == b"".join([*EVENTS, FINISH, DONE])
 
 
-async def test_large_and_odd_streams_arrive_byte_for_byte(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_large_and_odd_streams_arrive_byte_for_byte(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[upstream])
-    odd = b": comment\r\n\r\nevent: x\rdata: " + "你好🙂".encode() + b"\r\r" + b"data: " + b"x" * 3_000_000 + b"\n\n"
+    odd = (
+        b": comment\r\n\r\nevent: x\rdata: "
+        + "你好🙂".encode()
+        + b"\r\r"
+        + b"data: "
+        + b"x" * 3_000_000
+        + b"\n\n"
+    )
     body = odd + b"".join(EVENTS) * 200 + FINISH + DONE
     pieces = [body[i : i + 65_000] for i in range(0, len(body), 65_000)]
     upstream.script(stream([*[odd[i : i + 1] for i in range(40)], body[40:]]), stream(list(pieces)))
@@ -88,7 +102,9 @@ async def test_large_and_odd_streams_arrive_byte_for_byte(raven: GatewayStarter,
             assert hashlib.sha256(reply.body).digest() == hashlib.sha256(body).digest()
 
 
-async def test_a_client_that_does_not_read_holds_the_provider_back(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_a_client_that_does_not_read_holds_the_provider_back(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[upstream], config={"send_timeout_s": 30})
     big = b"data: " + b"x" * 65_500 + b"\n\n"
     upstream.script(stream([*[big] * 800, FINISH, DONE]))
@@ -112,7 +128,9 @@ async def test_a_client_that_does_not_read_holds_the_provider_back(raven: Gatewa
         del connection
 
 
-async def test_a_client_that_does_not_read_in_time_is_let_go(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_a_client_that_does_not_read_in_time_is_let_go(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     recorder = Recorder()
     gateway = await raven([recorder], upstreams=[upstream], config={"send_timeout_s": 0.3})
     upstream.script(stream([b"data: " + b"x" * 65_500 + b"\n\n"] * 10, repeat=True))
@@ -123,7 +141,9 @@ async def test_a_client_that_does_not_read_in_time_is_let_go(raven: GatewayStart
     await upstream.wait_until(lambda: upstream.connections == 0)
 
 
-async def test_a_client_that_leaves_takes_the_provider_along(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_a_client_that_leaves_takes_the_provider_along(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     recorder = Recorder()
     gateway = await raven([recorder], upstreams=[upstream])
     for script in (stream([EVENTS[0], 60]), stream([*EVENTS, 0.01], repeat=True)):
@@ -138,7 +158,9 @@ async def test_a_client_that_leaves_takes_the_provider_along(raven: GatewayStart
     assert all(produced >= len(EVENTS[0]) for _, _, produced in recorder.ended)
 
 
-async def test_a_key_may_have_the_rest_read_for_its_usage(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_a_key_may_have_the_rest_read_for_its_usage(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     recorder = Recorder()
     principal: Principal = msgspec.structs.replace(ADMINISTRATOR, on_disconnect="drain")
     gateway = await raven([recorder], upstreams=[upstream], principal=principal)
@@ -187,7 +209,9 @@ async def test_a_stream_that_cannot_go_on_ends_with_an_error_event_and_no_done(
     await upstream.wait_until(lambda: upstream.connections == 0 or kind == "no [DONE]")
 
 
-async def test_before_the_first_byte_a_failure_is_a_proper_error(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_before_the_first_byte_a_failure_is_a_proper_error(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     class Broken:
         def feed(self, data: bytes) -> bytes:
             raise ValueError("inside")
@@ -210,7 +234,9 @@ async def test_before_the_first_byte_a_failure_is_a_proper_error(raven: GatewayS
         assert reply.status == 500 or b'"internal_error"' in reply.body
 
 
-async def test_signs_of_life_are_sent_between_events_only(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_signs_of_life_are_sent_between_events_only(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[upstream], config={"keepalive_s": 0.1})
     upstream.script(stream([EVENTS[0], 0.35, EVENTS[1][:10], 0.35, EVENTS[1][10:], FINISH, DONE]))
     async with await Wire.open(gateway.url) as wire:

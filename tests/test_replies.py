@@ -28,10 +28,21 @@ class Route:
 
     @hookimpl
     def register_routes(self, register: Any) -> None:
-        register(Face(name="it", path="/it", methods=("GET", "POST"), read_call=read_nothing, json_body=False, serve=self.serve))
+        register(
+            Face(
+                name="it",
+                path="/it",
+                methods=("GET", "POST"),
+                read_call=read_nothing,
+                json_body=False,
+                serve=self.serve,
+            )
+        )
 
 
-async def test_the_gateways_headers_win_over_plugins_and_those_over_the_providers(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_the_gateways_headers_win_over_plugins_and_those_over_the_providers(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     class Plugin:
         @hookimpl
         async def check_request(self, exchange: Exchange) -> None:
@@ -64,7 +75,9 @@ async def test_a_plugin_cannot_frame_or_break_a_reply(raven: GatewayStarter, nam
         assert reply.json()
 
 
-@pytest.mark.parametrize(("status", "body"), [(200, b"hello"), (201, b""), (204, b""), (299, b"odd"), (404, b"none")])
+@pytest.mark.parametrize(
+    ("status", "body"), [(200, b"hello"), (201, b""), (204, b""), (299, b"odd"), (404, b"none")]
+)
 async def test_a_routes_reply_goes_out_as_it_is(raven: GatewayStarter, status: int, body: bytes) -> None:
     gateway = await raven([Route(Reply(status, {"Content-Type": "text/plain"}, body))])
     async with gateway.client.get("/it") as reply:
@@ -81,7 +94,9 @@ async def test_a_large_reply_is_whole(raven: GatewayStarter) -> None:
         assert await reply.read() == body
 
 
-async def test_an_error_is_in_the_faces_dialect_with_its_headers_and_keeps_the_connection(raven: GatewayStarter) -> None:
+async def test_an_error_is_in_the_faces_dialect_with_its_headers_and_keeps_the_connection(
+    raven: GatewayStarter,
+) -> None:
     gateway = await raven([Route(RateLimited("Slower.", retry_after_s=2.5))])
     async with await Wire.open(gateway.url) as wire:
         for _ in range(2):

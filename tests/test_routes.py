@@ -61,7 +61,19 @@ def test_an_unknown_first_segment_is_a_provider(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/", "/v1/openai", "/v1/openai/", "/V1/openai/x", "/v2/openai/x", "/v1/files/x", "/api/x/y", "/v1/chat/completions/"]
+    "path",
+    [
+        "/",
+        "/v1",
+        "/v1/",
+        "/v1/openai",
+        "/v1/openai/",
+        "/V1/openai/x",
+        "/v2/openai/x",
+        "/v1/files/x",
+        "/api/x/y",
+        "/v1/chat/completions/",
+    ],
 )
 def test_there_is_nothing_at_other_paths(path: str) -> None:
     with pytest.raises(NotFound):
@@ -92,7 +104,10 @@ def test_a_path_that_two_readers_could_understand_differently_is_refused(target:
         ("/v1/chat/completions?x=/../%2e", "/v1/chat/completions"),
         ("/v1/models/openai%2Fgpt-4o", "/v1/models/openai%2Fgpt-4o"),
         ("/v1/models/gpt-4.1", "/v1/models/gpt-4.1"),
-        ("/v1/gemini/models/gemini-2.5-pro:generateContent", "/v1/gemini/models/gemini-2.5-pro:generateContent"),
+        (
+            "/v1/gemini/models/gemini-2.5-pro:generateContent",
+            "/v1/gemini/models/gemini-2.5-pro:generateContent",
+        ),
         ("/v1/azure/a%20b", "/v1/azure/a%20b"),
         ("/", "/"),
     ],

@@ -26,7 +26,18 @@ def test_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert load_secret(tmp_path, is_loopback=False) != generated
 
 
-@pytest.mark.parametrize("value", ["", "  ", "raven", "changeme-changeme-changeme", "a" * 40, "secretsecretpassword1234", "test-test-test-test-test"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "  ",
+        "raven",
+        "changeme-changeme-changeme",
+        "a" * 40,
+        "secretsecretpassword1234",
+        "test-test-test-test-test",
+    ],
+)
 def test_a_secret_that_can_be_guessed_is_refused_where_others_can_reach_us(
     value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -35,7 +46,9 @@ def test_a_secret_that_can_be_guessed_is_refused_where_others_can_reach_us(
         load_secret(tmp_path, is_loopback=False)
 
 
-def test_on_loopback_a_weak_secret_will_do_but_an_empty_one_will_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_loopback_a_weak_secret_will_do_but_an_empty_one_will_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RAVEN_SECRET", "test")
     assert len(load_secret(tmp_path, is_loopback=True)) == 32
     monkeypatch.setenv("RAVEN_SECRET", "")

@@ -16,7 +16,9 @@ from .hard_cases.wire import Wire, chat, post
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-async def test_one_connection_serves_one_request_after_another(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_one_connection_serves_one_request_after_another(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[upstream])
     async with await Wire.open(gateway.url) as wire:
         for _ in range(3):
@@ -28,7 +30,9 @@ async def test_one_connection_serves_one_request_after_another(raven: GatewaySta
             assert (await wire.reply()).body.endswith(b"data: [DONE]\n\n")
 
 
-async def test_pipelined_requests_are_answered_in_order(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_pipelined_requests_are_answered_in_order(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[upstream])
     async with await Wire.open(gateway.url) as wire:
         await wire.send(LIVE + post(chat("mock/fx-slow-0.1")) + post(b"{") + post(chat(stream=True)) + LIVE)
@@ -106,7 +110,9 @@ async def test_a_head_that_drips_is_not_waited_for_on_a_kept_connection_either(r
         assert asyncio.get_running_loop().time() - began < 1.5
 
 
-async def test_a_reply_longer_than_the_header_limit_is_not_cut(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_a_reply_longer_than_the_header_limit_is_not_cut(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[upstream], config={"header_timeout_s": 0.1})
     async with await Wire.open(gateway.url) as wire:
         await wire.send(post(chat("mock/fx-slow-0.3")))

@@ -26,7 +26,9 @@ LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 READY = LIVE.replace(b"live", b"ready")
 
 
-def plugin(name: str, log: list[str], *, startup: Exception | None = None, shutdown: Exception | None = None) -> Any:
+def plugin(
+    name: str, log: list[str], *, startup: Exception | None = None, shutdown: Exception | None = None
+) -> Any:
     class Plugin:
         @hookimpl
         async def startup(self) -> None:
@@ -56,7 +58,9 @@ async def test_plugins_start_in_order_and_stop_in_reverse(raven: GatewayStarter)
 
 
 @pytest.mark.parametrize("error", [ValueError("no room"), ConfigError("no room")])
-async def test_a_plugin_that_cannot_start_stops_the_start_and_those_before_it(raven: GatewayStarter, error: Exception) -> None:
+async def test_a_plugin_that_cannot_start_stops_the_start_and_those_before_it(
+    raven: GatewayStarter, error: Exception
+) -> None:
     log: list[str] = []
     with pytest.raises(ConfigError, match=r"plugin two: .*no room"):
         await raven([plugin("one", log), plugin("two", log, startup=error), plugin("three", log)])
@@ -69,7 +73,9 @@ async def test_one_that_fails_to_stop_does_not_keep_the_others_from_it(raven: Ga
     with capture_logs() as events:
         await gateway.service.stop(grace_s=0.0)
     assert log[2:] == ["stop two", "stop one"]
-    assert [(e["plugin"], e["hook"]) for e in events if e["event"] == "plugin failed"] == [("two", "shutdown")]
+    assert [(e["plugin"], e["hook"]) for e in events if e["event"] == "plugin failed"] == [
+        ("two", "shutdown")
+    ]
     gateway.service.stop = lambda **_: asyncio.sleep(0)  # type: ignore[method-assign]
 
 
@@ -81,7 +87,9 @@ async def test_the_data_folder_is_made_and_private(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "a" / "b").iterdir()} == {"raven.db", "secret"}
 
 
-async def test_without_the_c_parser_it_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_without_the_c_parser_it_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(http_parser, "HttpResponseParser", http_parser.HttpResponseParserPy)
     with pytest.raises(ConfigError, match="C parser"):
         await Service(None, data_dir=str(tmp_path)).start()
@@ -112,7 +120,9 @@ def test_an_address_that_cannot_be_had_says_why() -> None:
 # -- reload ---------------------------------------------------------------------------
 
 
-async def test_a_stream_ends_on_the_pipeline_on_which_it_began(raven: GatewayStarter, upstream: MockUpstream, tmp_path: Path) -> None:
+async def test_a_stream_ends_on_the_pipeline_on_which_it_began(
+    raven: GatewayStarter, upstream: MockUpstream, tmp_path: Path
+) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     text = (
@@ -122,8 +132,14 @@ async def test_a_stream_ends_on_the_pipeline_on_which_it_began(raven: GatewaySta
     )
     (folder / "mark.py").write_text(text)
     gateway = await raven(upstreams=[upstream], plugins_dir=folder)
-    event, done = b'data: {"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n', b"data: [DONE]\n\n"
-    upstream.script(ScriptedReply(chunks=[event, 0.4, event, done], headers=SSE), ScriptedReply(chunks=[event, done], headers=SSE))
+    event, done = (
+        b'data: {"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n',
+        b"data: [DONE]\n\n",
+    )
+    upstream.script(
+        ScriptedReply(chunks=[event, 0.4, event, done], headers=SSE),
+        ScriptedReply(chunks=[event, done], headers=SSE),
+    )
     async with await Wire.open(gateway.url) as wire, await Wire.open(gateway.url) as other:
         await wire.send(post(chat(stream=True, stream_options={"include_usage": True})))
         await wire.head()
@@ -166,7 +182,9 @@ async def test_under_load_a_reload_loses_no_request(raven: GatewayStarter, upstr
 
     async def load() -> None:
         while running:
-            async with gateway.client.post("/v1/chat/completions", json=chat(stream=len(statuses) % 2 == 0)) as reply:
+            async with gateway.client.post(
+                "/v1/chat/completions", json=chat(stream=len(statuses) % 2 == 0)
+            ) as reply:
                 await reply.read()
                 statuses.append(reply.status)
 
@@ -181,7 +199,9 @@ async def test_under_load_a_reload_loses_no_request(raven: GatewayStarter, upstr
     assert set(statuses) == {200}
 
 
-async def test_connections_of_an_old_pipeline_are_closed(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_connections_of_an_old_pipeline_are_closed(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[upstream])
     async with gateway.client.post("/v1/chat/completions", json=chat()) as reply:
         await reply.read()
@@ -194,7 +214,9 @@ async def test_connections_of_an_old_pipeline_are_closed(raven: GatewayStarter, 
 # -- stop -----------------------------------------------------------------------------
 
 
-async def test_a_drain_is_first_not_ready_then_not_listening_and_ends_what_is_in_flight(raven: GatewayStarter, upstream: MockUpstream) -> None:
+async def test_a_drain_is_first_not_ready_then_not_listening_and_ends_what_is_in_flight(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
     gateway = await raven(upstreams=[upstream], config={"drain_timeout_s": 5})
     upstream.script(ScriptedReply(chunks=[b"data: {}\n\n", 1.0, b"data: [DONE]\n\n"], headers=SSE))
     async with await Wire.open(gateway.url) as wire, await Wire.open(gateway.url) as idle:

@@ -14,7 +14,11 @@ from raven_proxy.splice import put, remove, scan
 
 NAMES = st.sampled_from(["a", "b", "model", "stream", "ü", 'q"uote', "back\\slash", "", "🙂"])
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5) | st.floats(allow_nan=False, allow_infinity=False),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.text(max_size=5)
+    | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=6,
 )
@@ -32,7 +36,11 @@ def bodies(draw: st.DrawFn) -> tuple[bytes, dict[str, bytes]]:
         key = msgspec.json.encode(name)
         if draw(st.booleans()):  # the same name, escaped letter by letter
             units = name.encode("utf-16-be")
-            key = b'"' + b"".join(b"\\u%04x" % (units[i] << 8 | units[i + 1]) for i in range(0, len(units), 2)) + b'"'
+            key = (
+                b'"'
+                + b"".join(b"\\u%04x" % (units[i] << 8 | units[i + 1]) for i in range(0, len(units), 2))
+                + b'"'
+            )
         texts[name] = msgspec.json.encode(draw(VALUES))
         members.append(space() + key + space() + b":" + space() + texts[name] + space())
     return space() + b"{" + (b",".join(members) or space()) + b"}" + space(), texts
@@ -45,7 +53,9 @@ def test_spans_are_where_the_values_stand(written: tuple[bytes, dict[str, bytes]
 
 
 @given(bodies(), NAMES, VALUES)
-def test_put_changes_one_value_and_no_other_byte(written: tuple[bytes, dict[str, bytes]], name: str, value: Any) -> None:
+def test_put_changes_one_value_and_no_other_byte(
+    written: tuple[bytes, dict[str, bytes]], name: str, value: Any
+) -> None:
     body, texts = written
     spans = scan(body)
     changed = put(body, spans, name, value)
@@ -61,7 +71,9 @@ def test_put_changes_one_value_and_no_other_byte(written: tuple[bytes, dict[str,
 
 
 @given(bodies(), NAMES)
-def test_remove_takes_one_member_out_and_keeps_the_others_bytes(written: tuple[bytes, dict[str, bytes]], name: str) -> None:
+def test_remove_takes_one_member_out_and_keeps_the_others_bytes(
+    written: tuple[bytes, dict[str, bytes]], name: str
+) -> None:
     body, texts = written
     left = remove(body, scan(body), name)
     expected = {key: text for key, text in texts.items() if key != name}
@@ -71,7 +83,9 @@ def test_remove_takes_one_member_out_and_keeps_the_others_bytes(written: tuple[b
 
 
 @given(bodies(), st.data())
-def test_a_repeated_key_is_refused_wherever_it_stands(written: tuple[bytes, dict[str, bytes]], data: st.DataObject) -> None:
+def test_a_repeated_key_is_refused_wherever_it_stands(
+    written: tuple[bytes, dict[str, bytes]], data: st.DataObject
+) -> None:
     body, texts = written
     if texts:
         name = data.draw(st.sampled_from(sorted(texts)))

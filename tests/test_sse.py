@@ -11,7 +11,20 @@ from hypothesis import strategies as st
 from raven_proxy.sse import Event, EventMeter, EventReader, encode_event
 
 PIECES = st.sampled_from(
-    [b"\n", b"\r", b"\r\n", b"\n\n", b"data: x", b"data:y", b"event: e", b": c", b"id: 1", b"retry: 5", "data: 你🙂".encode(), b"\xef\xbb\xbf"]
+    [
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b"\n\n",
+        b"data: x",
+        b"data:y",
+        b"event: e",
+        b": c",
+        b"id: 1",
+        b"retry: 5",
+        "data: 你🙂".encode(),
+        b"\xef\xbb\xbf",
+    ]
 )
 STREAMS = st.lists(PIECES, max_size=24).map(b"".join)
 

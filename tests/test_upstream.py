@@ -17,7 +17,14 @@ import pytest
 from raven_proxy.collector import Collector
 from raven_proxy.config import UpstreamConfig
 from raven_proxy.connection import StaleConnection
-from raven_proxy.errors import ConfigError, InvalidRequest, Overloaded, UpstreamError, UpstreamTimeout, UpstreamTruncated
+from raven_proxy.errors import (
+    ConfigError,
+    InvalidRequest,
+    Overloaded,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamTruncated,
+)
 from raven_proxy.exchange import Outgoing
 from raven_proxy.mock import MockUpstream, ScriptedReply
 from raven_proxy.upstream import Upstream
@@ -36,12 +43,16 @@ def make(url: str, *, allow_private: bool = True, **fields: Any) -> Upstream:
     return Upstream(config, PROVIDER, allow_private=allow_private)
 
 
-async def fetch(upstream: Upstream, method: str = "POST", body: bytes = b"{}", **options: Any) -> tuple[int, bytes]:
+async def fetch(
+    upstream: Upstream, method: str = "POST", body: bytes = b"{}", **options: Any
+) -> tuple[int, bytes]:
     """Send one request and take its reply whole, as the gateway does."""
     options = {"fresh": False, "connect_s": 5.0, "first_byte_s": 5.0, "idle_s": 5.0} | options
     connection = await upstream.acquire(options["connect_s"], fresh=options["fresh"])
     head = upstream.write_request(Outgoing(method, f"{upstream.base_path}/x", {}, body))
-    message = await connection.send(head, body, expects_body=method != "HEAD", timeout_s=options["first_byte_s"])
+    message = await connection.send(
+        head, body, expects_body=method != "HEAD", timeout_s=options["first_byte_s"]
+    )
     taken = connection.take()
     if taken is None:
         taken = await Collector(connection, 2**26, options["idle_s"], 60).wait()
@@ -89,7 +100,9 @@ REUSED = {
     "204": ScriptedReply(status=204),
     "304": ScriptedReply(status=304),
     "304 with a length": ScriptedReply(status=304, headers={"Content-Length": "10"}),
-    "1xx before the reply": ScriptedReply(body=b"x", preface=b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"),
+    "1xx before the reply": ScriptedReply(
+        body=b"x", preface=b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    ),
     "an error": ScriptedReply(status=500, body=b"no"),
 }
 NOT_REUSED = {
@@ -100,7 +113,9 @@ NOT_REUSED = {
 
 
 @pytest.mark.parametrize("kind", REUSED)
-async def test_a_reply_that_ends_by_itself_leaves_the_connection_usable(mock: MockUpstream, kind: str) -> None:
+async def test_a_reply_that_ends_by_itself_leaves_the_connection_usable(
+    mock: MockUpstream, kind: str
+) -> None:
     upstream, reply = make(mock.url), REUSED[kind]
     mock.script(reply, ScriptedReply(body=b"next"))
     assert await fetch(upstream) == (reply.status, reply.payload)
@@ -132,11 +147,19 @@ async def test_a_reply_to_head_has_no_body_whatever_it_declares(mock: MockUpstre
 async def test_bytes_that_belong_to_no_reply_end_the_connection(mock: MockUpstream) -> None:
     upstream = make(mock.url)
     smuggled = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
-    mock.script(ScriptedReply(framing="raw", chunks=[b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx" + smuggled]), ScriptedReply(body=b"next"))
+    mock.script(
+        ScriptedReply(framing="raw", chunks=[b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx" + smuggled]),
+        ScriptedReply(body=b"next"),
+    )
     assert await fetch(upstream) == (200, b"x")
     assert await fetch(upstream) == (200, b"next")
     assert mock.connections_opened == 2
-    mock.script(ScriptedReply(framing="raw", chunks=[b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", 0.05, smuggled]), ScriptedReply(body=b"next"))
+    mock.script(
+        ScriptedReply(
+            framing="raw", chunks=[b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", 0.05, smuggled]
+        ),
+        ScriptedReply(body=b"next"),
+    )
     assert await fetch(upstream) == (200, b"x")
     await asyncio.sleep(0.1)  # what comes late finds nobody
     assert await fetch(upstream) == (200, b"next")
@@ -200,8 +223,16 @@ async def test_a_body_arrives_whole_in_every_framing(mock: MockUpstream, framing
         ScriptedReply(body=b"half", content_length=100, end="reset"),
         ScriptedReply(chunks=[b"half"], end="cut"),
         ScriptedReply(chunks=[b"half", 0.02, b"more"], end="reset"),
-        ScriptedReply(framing="raw", chunks=[b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhalf"], end="cut"),
-        ScriptedReply(framing="raw", chunks=[b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", 0.02, b"zz\r\n"], end="cut"),
+        ScriptedReply(
+            framing="raw",
+            chunks=[b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhalf"],
+            end="cut",
+        ),
+        ScriptedReply(
+            framing="raw",
+            chunks=[b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n", 0.02, b"zz\r\n"],
+            end="cut",
+        ),
         ScriptedReply(framing="close", chunks=[b"half"], end="reset"),
     ],
 )
@@ -342,7 +373,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=throw-away -keyout ca.key -out ca.pem")
     openssl("req -newkey rsa:2048 -nodes -subj /CN=server -keyout server.key -out server.csr")
     (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    openssl("x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem")
+    openssl(
+        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem"
+    )
     return folder
 
 
@@ -354,7 +387,9 @@ async def tls_mock(authority: Path) -> AsyncIterator[MockUpstream]:
         yield running
 
 
-async def test_tls_is_spoken_with_a_named_authority_and_connections_are_kept(tls_mock: MockUpstream, authority: Path) -> None:
+async def test_tls_is_spoken_with_a_named_authority_and_connections_are_kept(
+    tls_mock: MockUpstream, authority: Path
+) -> None:
     upstream = make(tls_mock.url, ca_file=str(authority / "ca.pem"))
     for _ in range(3):
         tls_mock.script(ScriptedReply(chunks=[b"x" * 100_000, b"y" * 100_000]))
@@ -374,7 +409,9 @@ async def test_a_certificate_of_an_unknown_authority_is_refused(tls_mock: MockUp
     assert tls_mock.seen == []
 
 
-async def test_a_certificate_for_another_name_is_refused(tls_mock: MockUpstream, authority: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_certificate_for_another_name_is_refused(
+    tls_mock: MockUpstream, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     upstream = make(tls_mock.url.replace("127.0.0.1", "other.test"), ca_file=str(authority / "ca.pem"))
     upstream.host = "127.0.0.1"
     loop = asyncio.get_running_loop()
@@ -423,7 +460,12 @@ def test_what_cannot_be_called_stops_the_start(fields: dict[str, Any], words: st
 
 def test_an_address_is_taken_apart_once() -> None:
     upstream = make("https://example.com:8443/openai/v1/")
-    assert (upstream.host, upstream.port, upstream.base_path, upstream.authority) == ("example.com", 8443, "/openai/v1", "example.com:8443")
+    assert (upstream.host, upstream.port, upstream.base_path, upstream.authority) == (
+        "example.com",
+        8443,
+        "/openai/v1",
+        "example.com:8443",
+    )
     assert (make("https://example.com").port, make("http://example.com").port) == (443, 80)
 
 

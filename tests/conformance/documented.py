@@ -76,7 +76,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.encode(self.send)
 
 
-def cases(*found: Case) -> Any:
+def cases(*found: Case) -> pytest.MarkDecorator:
     """Parametrise a test by cases; its ids begin with their marks."""
     return pytest.mark.parametrize("case", [pytest.param(c, id=f"{c.mark}: {c.what}") for c in found])
 
@@ -106,7 +106,8 @@ def fits(pattern: Any, value: Any, where: str = "$") -> None:
     """Raise AssertionError unless `value` looks like `pattern`.
 
     `...` is anything that is there, a type is any value of it, a compiled expression a text that it
-    finds itself in. A dict fits if the members that it names fit (`Absent` ones are not there), a list if all do.
+    finds itself in. A dict fits if the members that it names fit (`Absent` ones are not there), a list
+    if all of it does.
     """
     if pattern is ...:
         return

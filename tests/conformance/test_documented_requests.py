@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 
@@ -133,7 +132,7 @@ async def test_a_documented_request(case: Case, documented: VendorStarter, upstr
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/openai/chat/completions"])
 async def test_bring_your_own_key(path: str, documented: VendorStarter, upstream: MockUpstream) -> None:
-    """R: X-Provider-Key serves this request alone, and is seen by the provider as its key and nowhere else."""
+    """R: X-Provider-Key serves this request alone; the provider sees it as its key, nobody elsewhere."""
     gateway = await documented()
     own = {"X-Provider-Key": "sk-of-the-caller-0123456789"}
     statuses = []

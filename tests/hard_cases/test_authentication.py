@@ -101,7 +101,10 @@ async def test_t52_every_bad_key_gets_the_same_answer(case: Case) -> None:
     gateway = await case.start(base=BASE)
     store = KeyStore(gateway.gateway.storage)
     soon = datetime.now(UTC) + timedelta(hours=1)
-    revoked, expired = await store.create(NewKey(name="a")), await store.create(NewKey(name="b", expires_at=soon))
+    revoked, expired = (
+        await store.create(NewKey(name="a")),
+        await store.create(NewKey(name="b", expires_at=soon)),
+    )
     case.needles += [revoked.secret, expired.secret]
     await store.revoke(revoked.key.id)
     await change(gateway.gateway, "UPDATE keys SET expires_at = 1 WHERE id = ?", expired.key.id)
@@ -204,7 +207,9 @@ async def test_t55_every_worker_obeys_the_command_at_once(tmp_path: Path, upstre
     config = write_config(tmp_path, upstream)
     async with serve(config, "--workers", "2") as gateway:
         pids = await two_workers(gateway)
-        status, output, errors = await call("keys", "create", "--name", "x", "--json", "--config", str(config))
+        status, output, errors = await call(
+            "keys", "create", "--name", "x", "--json", "--config", str(config)
+        )
         assert status == 0, errors
         issued = msgspec.json.decode(output)
         secret, key_id = issued["key"], issued["id"]
@@ -223,7 +228,9 @@ async def two_workers(gateway: Any) -> list[int]:
         while len(gateway.workers()) < 2:
             await asyncio.sleep(0.02)
         for pid in gateway.workers():  # each takes connections by itself
-            while await each_worker([pid], gateway.ask, b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n") != [200]:
+            while await each_worker([pid], gateway.ask, b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n") != [
+                200
+            ]:
                 await asyncio.sleep(0.02)
     return list(gateway.workers())
 
@@ -484,7 +491,11 @@ async def test_t63_a_callers_key_goes_to_the_addressed_provider_alone(
         alias = {"name": "two", "targets": ["mock/fx-503", "mock2/any"]}
         await case.start(base=("auth-keys", "byok", "openai", "meter"), config={"models": [alias]})
         headers = (f"X-Provider-Key: {BYOK}",)
-        assert (await case.ask(post(chat("any" if "mock/" in path else "mock/any", stream=stream), path, headers=headers))).status == 200
+        assert (
+            await case.ask(
+                post(chat("any" if "mock/" in path else "mock/any", stream=stream), path, headers=headers)
+            )
+        ).status == 200
         reply = await case.ask(post(chat("two", stream=stream), headers=headers))
         case.refused(reply, 503)
         assert second.seen == []
@@ -507,7 +518,9 @@ async def test_t63_without_it_the_clients_own_key_goes_nowhere(case: Case) -> No
     assert all(KEY not in seen.raw for seen in case.upstream.seen)
 
 
-@pytest.mark.parametrize("value", ["", " ", "\t", "x" * 5000, "a\x7fb", "é", ADMIN_KEY, "rk_live_" + "x" * 32])
+@pytest.mark.parametrize(
+    "value", ["", " ", "\t", "x" * 5000, "a\x7fb", "é", ADMIN_KEY, "rk_live_" + "x" * 32]
+)
 async def test_t63_an_unusable_key_is_a_400_and_never_ours_instead(case: Case, value: str) -> None:
     """An empty or broken X-Provider-Key is refused: the stored key does not silently stand in."""
     await case.start(base=("auth-keys", "byok", "openai"))
@@ -607,7 +620,12 @@ async def test_t66_no_secret_is_left_anywhere_after_a_battery(case: Case) -> Non
 
 @pytest.mark.parametrize(
     "secret",
-    ["rk_live_abcdefghijklmnop", "sk-proj-abcdefghijklmnop", "gsk_abcdefghijklmnop", "AIzaSyabcdefghijklmnopqrst"],
+    [
+        "rk_live_abcdefghijklmnop",
+        "sk-proj-abcdefghijklmnop",
+        "gsk_abcdefghijklmnop",
+        "AIzaSyabcdefghijklmnopqrst",
+    ],
 )
 def test_t66_masks_show_the_last_four_only(secret: str) -> None:
     """A masked key shows its last four characters, wherever it stands in a text."""
@@ -618,7 +636,9 @@ def test_t66_masks_show_the_last_four_only(secret: str) -> None:
         assert f"…{secret[-4:]}" in masked
 
 
-@pytest.mark.parametrize("secret", ["Bearer abc", "sk-12345678", "?key=short", "Basic dXNlcg==", "api_key=1234"])
+@pytest.mark.parametrize(
+    "secret", ["Bearer abc", "sk-12345678", "?key=short", "Basic dXNlcg==", "api_key=1234"]
+)
 def test_t66_of_a_short_secret_nothing_is_shown(secret: str) -> None:
     """Four of twelve characters would be half a secret: short ones are masked whole."""
     assert log.scrub(secret)[-4:] != secret[-4:]
@@ -633,7 +653,9 @@ class Chatty:
         raise ValueError(exchange.headers["x-nasty"])
 
 
-@pytest.mark.parametrize("nasty", ["a\tb", "\x1b[31mred", "a\u2028b\u2029c\u0085d", "é", "\udce9\udcff", "x" * 5000])
+@pytest.mark.parametrize(
+    "nasty", ["a\tb", "\x1b[31mred", "a\u2028b\u2029c\u0085d", "é", "\udce9\udcff", "x" * 5000]
+)
 async def test_t66_a_field_of_the_log_stays_one_json_line(case: Case, nasty: str) -> None:
     """Line separators, escape codes and broken UTF-8 in a logged value: one line of valid JSON each."""
     case.may_fail = True

@@ -118,7 +118,9 @@ async def test_t43_unknown_models_are_a_400(case: Case) -> None:
     assert case.upstream.seen == []
 
 
-@pytest.mark.parametrize("kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+@pytest.mark.parametrize(
+    "kind", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
+)
 async def test_t43_json_needs_its_content_type(case: Case, kind: str) -> None:
     """Without `Content-Type: application/json` a JSON face answers 400: no form post gets through."""
     await case.start()
@@ -241,7 +243,14 @@ async def test_t49_no_header_chooses_the_provider(case: Case) -> None:
     """Neither does a header; credentials of the client's own making are not forwarded."""
     async with MockUpstream() as elsewhere:
         await case.start()
-        names = ("api-base", "base-url", "x-base-url", "custom-host", "x-custom-host", "x-portkey-custom-host")
+        names = (
+            "api-base",
+            "base-url",
+            "x-base-url",
+            "custom-host",
+            "x-custom-host",
+            "x-portkey-custom-host",
+        )
         lines = [f"{name}: {elsewhere.url}" for name in names]
         lines += ["api-key: evil", "x-goog-api-key: evil", "x-raven-upstream: evil", "x-portkey-provider: x"]
         reply = await case.ask(post(chat(), headers=tuple(lines)))
@@ -254,7 +263,16 @@ async def test_t49_no_header_chooses_the_provider(case: Case) -> None:
 
 @pytest.mark.parametrize(
     "model",
-    ["http://evil/x", "//evil/x", "mock/../other", "mock2/any", "openai/../../x", "mock", "/mock/any", "mock/"],
+    [
+        "http://evil/x",
+        "//evil/x",
+        "mock/../other",
+        "mock2/any",
+        "openai/../../x",
+        "mock",
+        "/mock/any",
+        "mock/",
+    ],
 )
 async def test_t49_neither_does_the_models_name(case: Case, model: str) -> None:
     """A model's name is only a name: at most it reaches the one provider that takes any."""
@@ -264,7 +282,9 @@ async def test_t49_neither_does_the_models_name(case: Case, model: str) -> None:
     assert all(seen.path == CHAT for seen in case.upstream.seen)
 
 
-@pytest.mark.parametrize("model", ["a\nX-Evil: 1", "a\r\n\r\nHTTP/1.1 200 OK", "a\x1b[31mred", "a\u2028b", "a\x00"])
+@pytest.mark.parametrize(
+    "model", ["a\nX-Evil: 1", "a\r\n\r\nHTTP/1.1 200 OK", "a\x1b[31mred", "a\u2028b", "a\x00"]
+)
 async def test_t49_a_name_cannot_break_out_of_a_header(case: Case, model: str) -> None:
     """On a raw path too a model's name goes into a reply header and the log: control characters are a 400."""
     await case.start()

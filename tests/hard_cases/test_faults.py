@@ -20,7 +20,8 @@ WHOLE = b'{"id":"x","choices":[{"index":0,"message":{"role":"assistant","content
 
 
 @pytest.mark.parametrize(
-    "model", ["fx-short", "fx-chunk-cut", "fx-gzip-cut", "fx-reset-mid", "fx-bad-header", "fx-close", "fx-reset"]
+    "model",
+    ["fx-short", "fx-chunk-cut", "fx-gzip-cut", "fx-reset-mid", "fx-bad-header", "fx-close", "fx-reset"],
 )
 async def test_t99_a_reply_that_is_not_whole_is_a_502(case: Case, model: str) -> None:
     """Short of its length, a chunk or a gzip member missing: 502, never a 200 with half a document."""
@@ -159,7 +160,9 @@ async def test_t100_connections_are_used_again_only_where_they_may_be(case: Case
 async def test_t100_many_at_once_on_connections_that_all_died(case: Case) -> None:
     """Fifty pooled connections that close at their next request: every call is answered, all are recorded."""
     await case.start()
-    assert {r.status for r in await asyncio.gather(*(case.chat("mock/fx-slow-0.1") for _ in range(50)))} == {200}
+    assert {r.status for r in await asyncio.gather(*(case.chat("mock/fx-slow-0.1") for _ in range(50)))} == {
+        200
+    }
     opened = case.upstream.connections_opened
     assert opened == 50
     replies = await asyncio.gather(*(case.chat("mock/fx-stale") for _ in range(50)))

@@ -82,7 +82,9 @@ async def fails_closed(case: Case, hook: str, deed: Callable[[Any], Awaitable[An
     """Send a request through a plugin that breaks in `hook`; give how long it took."""
     case.may_fail = True
     after = After()
-    gateway = await case.start(misbehaving(hook, deed), after, config={"plugin": {"broken": {"timeout_s": 0.2}}})
+    gateway = await case.start(
+        misbehaving(hook, deed), after, config={"plugin": {"broken": {"timeout_s": 0.2}}}
+    )
     began = time.monotonic()
     reply = await case.ask(post(chat(), key=key_for(hook)))
     taken = time.monotonic() - began
@@ -247,7 +249,9 @@ async def test_t122_a_stage_that_breaks_passes_nothing(
     assert named[0]["request_id"] == reply.headers["x-request-id"]
     assert gateway.gateway.observation.failures == {("staging", "open_stage"): 1}
     if stream:
-        await case.upstream.wait_until(lambda: case.upstream.connections == 0 or case.upstream.seen[0].ended_at)
+        await case.upstream.wait_until(
+            lambda: case.upstream.connections == 0 or case.upstream.seen[0].ended_at
+        )
 
 
 async def test_t122_a_stage_that_breaks_in_the_middle_ends_in_an_error_event(case: Case) -> None:
@@ -331,7 +335,9 @@ class Lively:
         self.notes.append("stopped")
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no database"), SystemExit(1), asyncio.CancelledError()], ids=repr)
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no database"), SystemExit(1), asyncio.CancelledError()], ids=repr
+)
 async def test_t122_a_start_that_fails_is_undone(case: Case, error: BaseException) -> None:
     """`startup` that raises: the start is refused, naming plugin and hook, and what had started is stopped."""
     before, behind = Lively(), type("Behind", (Lively,), {})()
@@ -391,7 +397,16 @@ class Spoiler:
         exchange.attempts.append("spoiled")
         exchange.notes.update(detached=True, openai=True, byok="spoiled")
         exchange.params["provider"] = "spoiled"
-        for name in ("pipeline", "candidate", "candidates", "credential", "outgoing", "usage", "outcome", "error"):
+        for name in (
+            "pipeline",
+            "candidate",
+            "candidates",
+            "credential",
+            "outgoing",
+            "usage",
+            "outcome",
+            "error",
+        ):
             setattr(exchange, name, SimpleNamespace(spoiled=True))
         exchange.status = "spoiled"
         exchange.principal = None
@@ -413,7 +428,13 @@ async def test_t125_a_finished_exchange_is_nobody_elses(case: Case) -> None:
     ended = await case.settle()
     models = sorted(str(one.model) for one in ended)
     assert models == sorted(
-        [*["mock/any"] * 4, *["mock/fx-500"] * 2, *["None"] * 4, *["mock/other"] * 2, *["mock/fx-no-done"] * 2]
+        [
+            *["mock/any"] * 4,
+            *["mock/fx-500"] * 2,
+            *["None"] * 4,
+            *["mock/other"] * 2,
+            *["mock/fx-no-done"] * 2,
+        ]
     )
     assert gateway.gateway.in_flight == 0
     assert gateway.gateway.pipeline.in_flight == 0

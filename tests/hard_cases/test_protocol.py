@@ -377,7 +377,9 @@ async def test_t17_the_host_does_not_choose_the_path(case: Case, host: str) -> N
     assert case.upstream.seen == []
 
 
-@pytest.mark.parametrize("path", ["/v1/mock/chat/completions", "/api/v1/mock/chat/completions/", f"/api{CHAT}"])
+@pytest.mark.parametrize(
+    "path", ["/v1/mock/chat/completions", "/api/v1/mock/chat/completions/", f"/api{CHAT}"]
+)
 async def test_t17_spellings_that_are_served_take_the_same_key(case: Case, path: str) -> None:
     """An alias of a route is served with a key, and is a 401 without."""
     await case.start()

@@ -9,12 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from raven_proxy.sse import EventReader
+from raven_proxy.sse import EVENT_END, EventReader
 
 __all__ = ["EVENT_END", "bounds", "data_of", "last_end", "line_at", "split"]
 
-# An empty line: two line ends in a row. A CR at the very end may be half of a CRLF.
-EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n|\Z))")
 _LINE = re.compile(rb"[^\r\n]*")
 
 
