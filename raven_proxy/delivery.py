@@ -12,7 +12,7 @@ import structlog
 from .chain import Chain, open_chain
 from .collector import Collector
 from .connection import UpstreamConnection
-from .errors import PluginFailed, UpstreamTruncated
+from .errors import PluginFailed, UpstreamError, UpstreamTruncated
 from .exchange import Exchange, Outcome, Reply, ReplyHead
 from .headers import forward_reply
 from .pipeline import call_all
@@ -45,7 +45,7 @@ async def deliver_upstream(
         connection.abort()  # nobody will take the body
         raise
     kind = head.headers.get("content-type", "")
-    if kind.startswith("application/json") or exchange.request.method == "HEAD" or head.status in (204, 304):
+    if kind.startswith("application/json") or _is_bodiless(exchange, head):
         return await _deliver_whole(exchange, client, connection, chain)
     return await _deliver_stream(gateway, exchange, client, connection, chain)
 
@@ -95,7 +95,7 @@ async def _send_collected(
         _check_whole(body, head)
     body = (chain.feed(body) if body else b"") + chain.close()
     tally = chain.settle()
-    if not tally.complete:
+    if not tally.complete and not _is_bodiless(exchange, head):
         raise UpstreamTruncated("The provider's reply is not a whole document.")
     if exchange.pipeline.check_reply:
         exchange.reply_body = body
@@ -106,6 +106,10 @@ async def _send_collected(
         exchange.outcome = Outcome.UPSTREAM_ERROR
         exchange.error = UpstreamError(tally.error)
     return send_whole(exchange, client, head.status, headers, body)
+
+
+def _is_bodiless(exchange: Exchange, head: ReplyHead) -> bool:
+    return head.status in (204, 304) or exchange.request.method == "HEAD"
 
 
 def _is_close_delimited(head: ReplyHead) -> bool:

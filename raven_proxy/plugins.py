@@ -24,7 +24,7 @@ import pluggy
 
 from . import hookspecs
 from .config import FIRST_PARTY, Config, decode_table
-from .errors import ConfigError
+from .errors import PLUGIN_FAULTS, ConfigError
 from .pipeline import HookCall, StageOpener
 
 __all__ = ["API_VERSION", "GROUP", "Plugin", "find_first_party", "load", "register", "resolve_hooks"]
@@ -64,6 +64,10 @@ def load(config: Config, drop_in_dir: Path | None) -> tuple[Plugin, ...]:
     if repeated:
         raise ConfigError(f"plugins: {repeated[0]!r} is named twice")
     files = _drop_ins(drop_in_dir)
+    for name in names:
+        # One of the two would be absent without a word, and it could be the one that keeps the door.
+        if name in files and importlib.metadata.entry_points(group=GROUP, name=name):
+            raise ConfigError(f"plugin {files[name]}: an installed plugin is called {name!r}; rename the file")
     plugins = [
         _from_file(files.pop(name), config) if name in files else _from_entry(name, config) for name in names
     ]
@@ -113,7 +117,7 @@ def call_register(manager: pluggy.PluginManager, hook: str, callback: Callable[.
     for impl in _in_call_order(manager, hook):
         try:
             impl.function(callback) if impl.argnames else impl.function()
-        except Exception as error:
+        except PLUGIN_FAULTS as error:
             place = _place(error, inspect.getsourcefile(impl.function))
             raise ConfigError(f"plugin {impl.plugin_name}: {hook}: {place}{error}") from error
 
@@ -165,7 +169,7 @@ def _from_entry(name: str, config: Config) -> Plugin:
     entry = entries[0]
     try:
         loaded = entry.load()
-    except Exception as error:
+    except PLUGIN_FAULTS as error:
         raise ConfigError(f"plugin {name}: cannot be imported: {type(error).__name__}: {error}") from error
     dist = entry.dist
     return _build(name, loaded, config, dist.version if dist else "?", dist.name if dist else entry.value)
@@ -199,7 +203,7 @@ def _from_file(path: Path, config: Config) -> Plugin:
         loader.exec_module(module)
     except SyntaxError as error:
         raise ConfigError(f"plugin {path.name}: {path}:{error.lineno}: {error.msg}") from None
-    except Exception as error:
+    except PLUGIN_FAULTS as error:
         raise ConfigError(
             f"plugin {path.name}: {_place(error, str(path))}{type(error).__name__}: {error}"
         ) from error
@@ -231,6 +235,6 @@ def _build(name: str, loaded: Any, config: Config, version: str, source: str) ->
         instance = loaded(*arguments) if isinstance(loaded, type) else loaded
     except ConfigError:
         raise
-    except Exception as error:
+    except PLUGIN_FAULTS as error:
         raise ConfigError(f"plugin {name}: cannot be built: {type(error).__name__}: {error}") from error
     return Plugin(name, str(version), source, instance, float(timeout_s))

@@ -25,6 +25,7 @@ __all__ = ["Service", "listen_on"]
 _log = structlog.get_logger("raven_proxy.service")
 _GRACE_S = 0.5  # between "not ready" and "not listening": what a load balancer needs to notice
 _STARTUP_TIMEOUT_S = 60.0
+_FIXED = ("listen", "data_dir", "workers", "log_level")
 
 
 class Service:
@@ -91,8 +92,10 @@ class Service:
                 _log.error("reload failed; the old configuration goes on", reason=str(error))
                 raise
             old, gateway.pipeline = gateway.pipeline, pipeline
-            if (config.listen, config.data_dir) != (old.config.listen, old.config.data_dir):
-                _log.warning("listen and data_dir change only with a restart")
+            if self._server is not None:
+                self._server.header_timeout_s = config.header_timeout_s
+            if any(getattr(config, name) != getattr(old.config, name) for name in _FIXED):
+                _log.warning(f"{', '.join(_FIXED)} change only with a restart")
             _log.info("reloaded", plugins=[plugin.name for plugin in pipeline.plugins])
             gateway.tasks.launch(self._retire(old), "retire")
 
@@ -106,8 +109,10 @@ class Service:
         deadline = loop.time() + gateway.config.drain_timeout_s
         gateway.is_draining = gateway.pipeline.is_draining = True
         if self._listener is not None:
-            await asyncio.sleep(min(grace_s, gateway.config.drain_timeout_s / 4))
+            grace_s = min(grace_s, gateway.config.drain_timeout_s / 4)
+            await asyncio.sleep(grace_s)
             self._listener.close()
+            await asyncio.sleep(grace_s / 2)  # who was accepted last has yet to say what they want
         if self._server is not None:
             self._server.pre_shutdown()
             while gateway.in_flight and loop.time() < deadline:

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-__all__ = ["MISSING", "Recording", "load", "loaded", "require"]
+__all__ = ["MISSING", "SURFACES", "Recording", "load", "loaded", "require"]
 
 MISSING = "no recordings"
-_SURFACES = frozenset({"openai.chat", "openai.completions", "openai.embeddings", "models"})
+SURFACES = frozenset({"openai.chat", "openai.completions", "openai.embeddings", "models"})
 _NOT_OPENAI = frozenset({"anthropic", "gemini"})  # their `models` have a shape of their own
 _ENDPOINTS = ("chat/completions", "completions", "embeddings", "models/curie")
 # Vendors whose row in the gateway's table has another name than in the recordings.
@@ -174,7 +174,7 @@ def load() -> tuple[Recording, ...]:
     """Every exchange on the faces of an OpenAI client; none where there are no recordings."""
     decode = msgspec.json.Decoder(Recording).decode
     found = [decode(path.read_bytes()) for path in sorted(_folder().rglob("*.json"))]
-    wanted = [r for r in found if r.surface in _SURFACES]
+    wanted = [r for r in found if r.surface in SURFACES]
     return tuple(r for r in wanted if r.surface != "models" or r.provider not in _NOT_OPENAI)
 
 

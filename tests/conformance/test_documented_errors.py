@@ -98,7 +98,9 @@ async def test_a_documented_error(case: Case, documented: VendorStarter, upstrea
 
 
 @pytest.mark.parametrize("model", ["fx-400", "fx-401", "fx-429", "fx-503", "fx-html-502"])
-async def test_what_a_provider_said(model: str, documented: VendorStarter, upstream: MockUpstream) -> None:
+async def test_R_RR_what_a_provider_said(
+    model: str, documented: VendorStarter, upstream: MockUpstream
+) -> None:
     """R RR: status, request id and message of the provider are under `metadata`, with secrets scrubbed."""
     gateway = await documented()
     async with gateway.client.post("/v1/chat/completions", json=CHAT | {"model": model}) as reply:
@@ -122,20 +124,18 @@ class Gate:
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/openai/chat/completions", "/v1/embeddings"])
 @pytest.mark.parametrize(
-    ("error", "expected"),
+    ("error", "status", "expected"),
     [
-        (
-            Refused("No money.", status=402, code="insufficient_balance"),
-            ("billing_error", "insufficient_balance"),
-        ),
-        (Refused("Not here.", code="ip_not_allowed"), ("permission_error", "ip_not_allowed")),
-        (Refused("Not so.", code="guardrail_blocked"), ("permission_error", "guardrail_blocked")),
-        (RateLimited("Slowly.", retry_after_s=1.5), ("rate_limit_error", "rate_limit_exceeded")),
-        (RuntimeError("inside"), ("internal_error", "internal_error")),
+        (Refused("Pay.", status=402, code="insufficient_balance"), 402, "billing_error"),
+        (Refused("Not here.", code="ip_not_allowed"), 403, "permission_error"),
+        (Refused("Not so.", code="guardrail_blocked"), 403, "permission_error"),
+        (RateLimited("Slowly.", retry_after_s=1.5), 429, "rate_limit_error"),
+        (RuntimeError("inside"), 500, "internal_error"),
     ],
+    ids=["402", "403 ip", "403 guardrail", "429", "500"],
 )
-async def test_what_a_gate_says(
-    path: str, error: Exception, expected: Any, documented: VendorStarter, upstream: MockUpstream
+async def test_R_RR_PK_AV_RX_what_a_gate_says(
+    path: str, error: Exception, status: int, expected: str, documented: VendorStarter, upstream: MockUpstream
 ) -> None:
     """R RR PK AV RX: whatever a gate refuses has its documented type on every face; nothing is sent."""
     gateway = await documented(plugins=[Gate(error)])
@@ -143,8 +143,8 @@ async def test_what_a_gate_says(
     async with gateway.client.post(path, json=send) as reply:
         text = await reply.text()
     inner = msgspec.json.decode(text)["error"]
-    assert (inner["type"], inner["code"]) == expected
-    assert inner["status"] == reply.status == getattr(error, "status", 500)
+    assert (inner["type"], inner["code"]) == (expected, getattr(error, "code", "internal_error"))
+    assert inner["status"] == reply.status == status
     assert "inside" not in text
     assert reply.headers.get("Retry-After") == ("2" if isinstance(error, RateLimited) else None)
     assert upstream.seen == []
@@ -166,7 +166,7 @@ async def test_what_a_gate_says(
         ("admin:write", "POST", "/reload"),
     ],
 )
-async def test_a_missing_scope(
+async def test_AV_a_missing_scope(
     scope: str, method: str, path: str, documented: VendorStarter, upstream: MockUpstream
 ) -> None:
     """AV: without its scope each face answers 403 `missing_scope`; nothing is sent."""

@@ -128,7 +128,9 @@ async def test_a_documented_face(case: Case, documented: VendorStarter, upstream
 
 
 @cases(*[case for case in RAW if case.status == 200])
-async def test_a_raw_path_is_untouched(case: Case, documented: VendorStarter, upstream: MockUpstream) -> None:
+async def test_PK_a_raw_path_is_untouched(
+    case: Case, documented: VendorStarter, upstream: MockUpstream
+) -> None:
     """PK: method, path, query and body arrive as they were sent; so does the reply."""
     gateway = await documented()
     theirs = b'{"object":\t"anything",  "usage": {}}\n'

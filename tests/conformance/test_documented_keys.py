@@ -27,7 +27,7 @@ async def _ask(
 
 
 @pytest.mark.parametrize("environment", ["live", "test"])
-async def test_a_new_key(environment: Any, documented: VendorStarter) -> None:
+async def test_R_RR_AV_a_new_key(environment: Any, documented: VendorStarter) -> None:
     """R RR AV: a key has its prefix, 160 random bits and every proxy scope; only its digest is stored."""
     gateway = await documented()
     store = KeyStore(gateway.gateway.storage)
@@ -46,7 +46,7 @@ async def test_a_new_key(environment: Any, documented: VendorStarter) -> None:
         assert issued.secret.encode() not in (file.read_bytes() if file.is_file() else b"")
 
 
-async def test_a_scope(documented: VendorStarter, upstream: MockUpstream) -> None:
+async def test_AV_a_scope(documented: VendorStarter, upstream: MockUpstream) -> None:
     """AV: a key without the scope is refused, on the raw path too."""
     gateway = await documented()
     issued = await KeyStore(gateway.gateway.storage).create(NewKey(name="reader", scopes=("models:read",)))
@@ -59,7 +59,7 @@ async def test_a_scope(documented: VendorStarter, upstream: MockUpstream) -> Non
     assert upstream.seen == []
 
 
-async def test_allowed_models(documented: VendorStarter, upstream: MockUpstream) -> None:
+async def test_R_AV_allowed_models(documented: VendorStarter, upstream: MockUpstream) -> None:
     """R AV: a key may call its models by any of their names, and nothing else by any alias or path."""
     gateway = await documented()
     issued = await KeyStore(gateway.gateway.storage).create(
@@ -75,7 +75,7 @@ async def test_allowed_models(documented: VendorStarter, upstream: MockUpstream)
     assert {seen.model for seen in upstream.seen} == {"gpt-4o-mini"}
 
 
-async def test_revoking_and_rotating(documented: VendorStarter) -> None:
+async def test_R_AV_revoking_and_rotating(documented: VendorStarter) -> None:
     """R AV: revoking and rotating a key hold from the very next request."""
     gateway = await documented()
     store = KeyStore(gateway.gateway.storage)
@@ -88,7 +88,7 @@ async def test_revoking_and_rotating(documented: VendorStarter) -> None:
     assert await _ask(gateway, second.secret) == (401, "invalid_api_key")
 
 
-async def test_expiring(documented: VendorStarter, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_R_AV_expiring(documented: VendorStarter, monkeypatch: pytest.MonkeyPatch) -> None:
     """R AV: a key that has expired is refused from that moment on."""
     gateway = await documented()
     tomorrow = datetime.now(UTC) + timedelta(days=1)
@@ -99,7 +99,7 @@ async def test_expiring(documented: VendorStarter, monkeypatch: pytest.MonkeyPat
     assert await _ask(gateway, issued.secret) == (401, "invalid_api_key")
 
 
-async def test_addresses(documented: VendorStarter) -> None:
+async def test_R_AV_addresses(documented: VendorStarter) -> None:
     """R AV: a key may be used from its networks only; nobody can claim another address."""
     gateway = await documented()
     store = KeyStore(gateway.gateway.storage)
@@ -112,7 +112,7 @@ async def test_addresses(documented: VendorStarter) -> None:
         assert reply.status == 403
 
 
-async def test_a_bad_key_learns_nothing(documented: VendorStarter) -> None:
+async def test_R_RR_PK_AV_RX_a_bad_key_learns_nothing(documented: VendorStarter) -> None:
     """R RR PK AV RX: unknown, revoked and malformed keys get one and the same answer."""
     gateway = await documented()
     store = KeyStore(gateway.gateway.storage)
@@ -127,7 +127,7 @@ async def test_a_bad_key_learns_nothing(documented: VendorStarter) -> None:
     assert len(messages) == 1
 
 
-async def test_draining(documented: VendorStarter, upstream: MockUpstream) -> None:
+async def test_R_draining(documented: VendorStarter, upstream: MockUpstream) -> None:
     """R: with `on_disconnect = "drain"` the rest of a stream is read for its usage when the client leaves."""
     gateway = await documented()
     issued = await KeyStore(gateway.gateway.storage).create(NewKey(name="drains", on_disconnect="drain"))

@@ -58,7 +58,7 @@ async def _ids(gateway: RunningGateway, **query: str) -> list[str]:
 
 
 @pytest.mark.parametrize("limit", ["1", "2", "1000"])
-async def test_cursors(limit: str, documented: VendorStarter) -> None:
+async def test_AV_cursors(limit: str, documented: VendorStarter) -> None:
     """AV: pages by `after` and by `before` give every model once, in the order of the whole list."""
     gateway = await documented()
     whole = await _ids(gateway)
@@ -71,7 +71,7 @@ async def test_cursors(limit: str, documented: VendorStarter) -> None:
     assert forwards == backwards == whole
 
 
-async def test_what_this_key_may_call(documented: VendorStarter) -> None:
+async def test_RR_RX_what_this_key_may_call(documented: VendorStarter) -> None:
     """RR RX: the list is the calling key's own; an entry outside it is not there."""
     principal = replace(ADMINISTRATOR, allowed_models=("openai-main/*",))
     gateway = await documented(**_WITHOUT_KEYS, principal=principal)
@@ -80,7 +80,7 @@ async def test_what_this_key_may_call(documented: VendorStarter) -> None:
         assert reply.status == 404
 
 
-async def test_usage(documented: VendorStarter) -> None:
+async def test_RX_usage(documented: VendorStarter) -> None:
     """RX: usage adds up this key's requests and tokens, by model and by day."""
     gateway = await documented()
     tokens: dict[str, int] = {}
@@ -104,7 +104,7 @@ async def test_usage(documented: VendorStarter) -> None:
 
 
 @pytest.mark.parametrize("query", ["start_date=yesterday", "end_date=2025-02-30", "start_date=2099-01-01"])
-async def test_usage_of_an_impossible_period(query: str, documented: VendorStarter) -> None:
+async def test_RX_usage_of_an_impossible_period(query: str, documented: VendorStarter) -> None:
     """RX: a period that makes no sense is a 400 that names the field."""
     gateway = await documented()
     async with gateway.client.get(f"/v1/usage?{query}") as reply:

@@ -15,11 +15,9 @@ _DONE = {"json": {"id": "x", "object": "chat.completion", "choices": []}}
 _LONG = {"model": "gpt-4o", "messages": [{"role": "user", "content": "x" * 70_000}]}
 
 
-def _invalid(text: bytes, message: str) -> Case:
+def _invalid(what: str, text: bytes, message: str) -> Case:
     error = {"type": "invalid_request_error", "message": re.compile(message)}
-    return Case(
-        mark="R.AV", what=f"400 for {text[:24]!r}", send=text, status=400, reply={"error": error}, calls=0
-    )
+    return Case(mark="R.AV", what=what, send=text, status=400, reply={"error": error}, calls=0)
 
 
 REQUESTS = [
@@ -110,17 +108,25 @@ REQUESTS = [
         calls=0,
         reply={"error": {"type": "invalid_request_error", "code": "payload_too_large"}},
     ),
-    _invalid(b'{"model":"gpt-4o","messages":[}', "byte 30"),
-    _invalid(b"", "empty"),
-    _invalid(b"[]", "object"),
-    _invalid(b'{"model":"gpt-4o","model":"o3","messages":[{"role":"user","content":"?"}]}', "'model'"),
-    _invalid(b'{"model":"gpt-4o","temperature":NaN,"messages":[{"role":"user","content":"?"}]}', "byte"),
+    _invalid("malformed JSON", b'{"model":"gpt-4o","messages":[}', "byte 30"),
+    _invalid("an empty body", b"", "empty"),
+    _invalid("no object", b"[]", "object"),
     _invalid(
-        b'{"model":"gpt-4o","messages":[{"role":"user","content":"\\ud800"}]}', "(?i)surrogate|unicode|escape"
+        "a repeated key",
+        b'{"model":"gpt-4o","model":"o3","messages":[{"role":"user","content":"?"}]}',
+        "'model'",
     ),
-    _invalid(b'{"model":"gpt-4o","messages":' + b"[" * 5000 + b"]" * 5000 + b"}", "deep"),
-    _invalid(b'{"model":"gpt-4o","messages":[{"role":"user","content":"\xff"}]}', "UTF-8"),
-    _invalid(b'{"model":1,"messages":[{"role":"user","content":"?"}]}', "model"),
+    _invalid(
+        "NaN", b'{"model":"gpt-4o","temperature":NaN,"messages":[{"role":"user","content":"?"}]}', "byte"
+    ),
+    _invalid(
+        "a lone surrogate",
+        b'{"model":"gpt-4o","messages":[{"role":"user","content":"\\ud800"}]}',
+        "(?i)surrogate|unicode|escape",
+    ),
+    _invalid("deep nesting", b'{"model":"gpt-4o","messages":' + b"[" * 5000 + b"]" * 5000 + b"}", "deep"),
+    _invalid("broken UTF-8", b'{"model":"gpt-4o","messages":[{"role":"user","content":"\xff"}]}', "UTF-8"),
+    _invalid("a model of the wrong type", b'{"model":1,"messages":[{"role":"user","content":"?"}]}', "model"),
 ]
 
 
@@ -131,7 +137,7 @@ async def test_a_documented_request(case: Case, documented: VendorStarter, upstr
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/openai/chat/completions"])
-async def test_bring_your_own_key(path: str, documented: VendorStarter, upstream: MockUpstream) -> None:
+async def test_R_bring_your_own_key(path: str, documented: VendorStarter, upstream: MockUpstream) -> None:
     """R: X-Provider-Key serves this request alone; the provider sees it as its key, nobody elsewhere."""
     gateway = await documented()
     own = {"X-Provider-Key": "sk-of-the-caller-0123456789"}
@@ -149,7 +155,7 @@ async def test_bring_your_own_key(path: str, documented: VendorStarter, upstream
         assert own["X-Provider-Key"].encode() not in (file.read_bytes() if file.is_file() else b"")
 
 
-async def test_bring_your_own_key_to_a_vendor_without_one(
+async def test_R_PK_bring_your_own_key_to_a_vendor_without_one(
     documented: VendorStarter, upstream: MockUpstream
 ) -> None:
     """R PK: without any key a vendor is a 503; the caller's own key opens it."""
@@ -165,7 +171,7 @@ async def test_bring_your_own_key_to_a_vendor_without_one(
     assert [seen.key for seen in upstream.seen] == ["gsk-of-the-caller"]
 
 
-async def test_what_is_not_forwarded(documented: VendorStarter, upstream: MockUpstream) -> None:
+async def test_PK_what_is_not_forwarded(documented: VendorStarter, upstream: MockUpstream) -> None:
     """PK: neither the proxy key, cookies, hop-by-hop headers nor the gateway's own headers go upstream."""
     gateway = await documented()
     private = {

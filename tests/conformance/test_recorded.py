@@ -23,7 +23,7 @@ from raven_proxy.mock import MockUpstream, ScriptedReply
 from raven_proxy.storage import Row
 
 from .conftest import Ledger, VendorStarter
-from .recordings import Recording, loaded, require
+from .recordings import SURFACES, Recording, load, loaded, require
 
 _ASKED = b',"stream_options":{"include_usage":true}'
 _TINY = 2500  # bytes; longer streams are not sent in single bytes
@@ -113,6 +113,14 @@ async def _check_metering(gateway: RunningGateway, exchange: Exchange, recording
     # Vercel reports 61 reasoning tokens in 9 completion tokens; a part is cut to its whole.
     expected |= {"reasoning_tokens": min(expected["reasoning_tokens"], expected["completion_tokens"])}
     assert {name: getattr(metered, name) for name in expected} == expected
+
+
+def test_nothing_is_left_out() -> None:
+    """Every face has its recordings, of two dozen vendors and more."""
+    if load():
+        assert {r.surface for r in load()} == SURFACES
+        assert len({r.provider for r in load()}) >= 25
+        assert len(load()) >= 130
 
 
 @pytest.mark.parametrize("naming", ["bare", "upstream", "alias"])

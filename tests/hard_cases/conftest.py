@@ -16,6 +16,7 @@ from raven_proxy.exchange import Attempt
 from raven_proxy.harness import ADMIN_KEY, GatewayStarter, RunningGateway
 from raven_proxy.mock import MockUpstream
 
+from .refusals import refusal as refusal  # a fixture, for every module here
 from .wire import CANARY, RawReply, Wire, ask, chat, post
 
 PROVIDER_KEY = "sk-upstream-test"  # what `raven` configures for a MockUpstream

@@ -20,6 +20,7 @@ from .wire import RawReply, ask
 __all__ = ["Process", "call", "serve", "write_config"]
 
 _URL = re.compile(r"http://127\.0\.0\.1:\d+")
+_LIVE = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
 _PATIENCE_S = 20.0
 
 
@@ -63,6 +64,30 @@ class Process:
     def errors(self) -> str:
         """What it wrote to standard error so far: its log."""
         return (self.folder / "stderr").read_text()
+
+    async def two_workers(self) -> list[int]:
+        """Wait until two workers take connections; give their process ids."""
+        async with asyncio.timeout(_PATIENCE_S):
+            while len(self.workers()) < 2:
+                await asyncio.sleep(0.02)
+            pids = self.workers()
+            while await self.each_worker(pids, _LIVE) != [200, 200]:
+                await asyncio.sleep(0.02)
+        return pids
+
+    async def each_worker(self, pids: Sequence[int], raw: bytes) -> list[int]:
+        """Send a request to each worker, by holding the others back; give the statuses."""
+        statuses = []
+        for pid in pids:
+            others = [other for other in pids if other != pid]
+            for other in others:
+                os.kill(other, signal.SIGSTOP)
+            try:
+                statuses.append((await self.ask(raw)).status)
+            finally:
+                for other in others:
+                    os.kill(other, signal.SIGCONT)
+        return statuses
 
     def workers(self) -> list[int]:
         """The process ids of its children."""

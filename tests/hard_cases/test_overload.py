@@ -97,7 +97,8 @@ IN_HEAD: list[Client] = [
     idle, half_a_request_line, header_stall, header_drip, byte_drip, tls_hello, second_request_stalls,
 ]  # fmt: skip
 IN_BODY: list[Client] = [
-    body_stall, body_never, body_drip, body_stall_without_a_key, chunked_stall, chunked_drip, chunk_size_stall,
+    body_stall, body_never, body_drip, body_stall_without_a_key, chunked_stall, chunked_drip,
+    chunk_size_stall,
 ]  # fmt: skip
 
 

@@ -50,7 +50,7 @@ def recorded(folder: Path) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_t108_sigterm_drains(tmp_path: Path, upstream: MockUpstream, workers: int) -> None:
-    """SIGTERM: not ready first, still accepting; the running stream gets its [DONE]; rows are flushed; exit 0."""
+    """SIGTERM: not ready, still accepting; the running stream gets its [DONE]; rows are flushed; exit 0."""
     config = write_config(tmp_path, upstream, plugins=BASE, drain_timeout_s=10)
     async with serve(config, "--workers", str(workers)) as gateway:
         assert await gateway.status("/health/ready") == 200
