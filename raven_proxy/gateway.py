@@ -9,7 +9,7 @@ The gateway knows no vendor and no policy: faces and providers are registered, p
 from __future__ import annotations
 
 import asyncio
-from secrets import token_hex
+from random import Random
 from typing import TYPE_CHECKING, cast
 
 import structlog
@@ -63,6 +63,7 @@ class Gateway:
         self.tasks = Tasks()
         self.log = _log
         self.in_flight = 0
+        self._random = Random()  # noqa: S311  # names requests: unique is enough, and it costs no system call
         self.is_draining = False
         self.announcements: list[tuple[str, str]] = []
         self.reload: Callable[[], Awaitable[None]] | None = None  # set by the process that serves
@@ -76,7 +77,7 @@ class Gateway:
         """Serve one request; every way out ends in exactly one finished exchange."""
         pipeline = self.pipeline
         client = cast("ClientConnection", request.protocol)
-        exchange = Exchange(request, pipeline, "req_" + token_hex(12))
+        exchange = Exchange(request, pipeline, f"req_{self._random.getrandbits(96):024x}")
         self.in_flight += 1
         pipeline.in_flight += 1
         try:

@@ -67,7 +67,9 @@ def load(config: Config, drop_in_dir: Path | None) -> tuple[Plugin, ...]:
     for name in names:
         # One of the two would be absent without a word, and it could be the one that keeps the door.
         if name in files and importlib.metadata.entry_points(group=GROUP, name=name):
-            raise ConfigError(f"plugin {files[name]}: an installed plugin is called {name!r}; rename the file")
+            raise ConfigError(
+                f"plugin {files[name]}: an installed plugin is called {name!r}; rename the file"
+            )
     plugins = [
         _from_file(files.pop(name), config) if name in files else _from_entry(name, config) for name in names
     ]

@@ -11,6 +11,7 @@ import ipaddress
 import socket
 import ssl
 from fnmatch import fnmatchcase
+from time import monotonic
 from urllib.parse import SplitResult, urlsplit
 
 import aiohappyeyeballs
@@ -84,7 +85,7 @@ class Upstream:
 
         Raises Overloaded (503) at `max_connections`, UpstreamTimeout, or UpstreamError.
         """
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         while self._idle and not fresh:
             connection = self._idle.pop()
             transport = connection.transport
@@ -111,7 +112,7 @@ class Upstream:
 
     def close_idle(self, *, older_than_s: float = 0.0) -> None:
         """Close connections that have been idle for longer than `older_than_s`."""
-        limit = asyncio.get_running_loop().time() - older_than_s
+        limit = monotonic() - older_than_s
         for connection in [c for c in self._idle if c.idle_since <= limit]:
             self._idle.remove(connection)
             if connection.transport is not None:
@@ -150,7 +151,7 @@ class Upstream:
             if connection.transport is not None:
                 connection.transport.close()
             return
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = monotonic()
         self._idle.append(connection)
 
     def _forget(self, connection: UpstreamConnection) -> None:

@@ -1,0 +1,607 @@
+"""Every hook through a real gateway: when it is called, what None means, what raising does."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from raven_proxy import (
+    Candidate,
+    ConfigError,
+    Credential,
+    Exchange,
+    Face,
+    Outcome,
+    Principal,
+    Refused,
+    Reply,
+    Stage,
+    Unauthenticated,
+    hookimpl,
+    hookspecs,
+    plugins,
+    read_nothing,
+)
+from raven_proxy.config import Config
+from raven_proxy.gateway import Gateway
+from raven_proxy.harness import ADMINISTRATOR, GatewayStarter, RunningGateway
+from raven_proxy.mock import MockUpstream, ScriptedReply
+from raven_proxy.testing import assert_fails_closed
+
+HOOKS = {name: value for name, value in vars(hookspecs).items() if hasattr(value, "raven_proxy_spec")}
+CHAT = {"model": "mock/any", "messages": [{"role": "user", "content": "hi"}]}
+JSON = {"Content-Type": "application/json"}
+
+
+async def ask(gateway: RunningGateway, **extra: Any) -> tuple[int, Any]:
+    headers = extra.pop("headers", {})
+    async with gateway.client.post("/v1/chat/completions", json={**CHAT, **extra}, headers=headers) as reply:
+        return reply.status, msgspec.json.decode(await reply.read())
+
+
+def failing(hook: str, error: Exception | None) -> Any:
+    """A plugin whose hook raises, or hangs where there is no error to raise."""
+
+    async def broken(self: Any, exchange: Exchange) -> None:
+        if error is None:
+            await asyncio.sleep(60)
+        else:
+            raise error
+
+    return type("Broken", (), {hook: hookimpl(broken)})
+
+
+# -- the specs ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_a_hook_is_documented(name: str) -> None:
+    """Every hook says in a docstring what it is for, when it is called, and how it is written."""
+    text = inspect.getdoc(HOOKS[name]) or ""
+    assert re.match(r"[A-Z][^\n]+[.:,]?", text)
+    assert "    @hookimpl\n" in text, "there is no example"
+    assert len(text.partition("@hookimpl")[0].split()) >= 15
+    spec = HOOKS[name].raven_proxy_spec
+    if spec["firstresult"]:
+        assert "None" in text
+    if inspect.iscoroutinefunction(HOOKS[name]):
+        assert f"async def {name}(" in text, "the example has another colour"
+    else:
+        assert re.search(rf"(?<!async )def {name}\(", text), "the example has another colour"
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_the_example_in_a_docstring_is_a_plugin(name: str) -> None:
+    """The example of every hook is accepted as a plugin: known hook, right arguments, right colour."""
+    example = inspect.cleandoc((inspect.getdoc(HOOKS[name]) or "").partition("\n\n    @hookimpl")[2])
+    body = "@hookimpl" + example.replace("\n    ", "\n")
+    namespace: dict[str, Any] = {"hookimpl": hookimpl}
+    exec(compile(body, name, "exec"), namespace)  # only defines a function
+    function = namespace[name]
+    in_class = "self" in inspect.signature(function).parameters
+    instance: Any = type("Example", (), {name: function})() if in_class else type(sys)("example")
+    if not in_class:
+        setattr(instance, name, function)
+    manager = plugins.register([plugins.Plugin("example", "1", "docs", instance)])
+    assert [c.name for c in manager.get_hookcallers(instance) or ()] == [name]
+
+
+def test_every_hook_has_a_test_here() -> None:
+    """For each hook there is a `test_hook_<name>` in this file."""
+    tested = {name.removeprefix("test_hook_") for name in globals() if name.startswith("test_hook_")}
+    assert {hook for hook in HOOKS if hook not in tested} == set()
+    assert all(any(name.startswith(hook) for hook in HOOKS) for name in tested)
+
+
+# -- start-up -------------------------------------------------------------------------
+
+
+def face(path: str, **fields: Any) -> Face:
+    return Face(name=path, path=path, methods=("GET",), read_call=read_nothing, json_body=False, **fields)
+
+
+async def serve_ok(exchange: Exchange) -> Reply:
+    del exchange
+    return Reply(200, dict(JSON), b'{"ok":true}')
+
+
+async def test_hook_register_faces(raven: GatewayStarter) -> None:
+    """Called once per start and once per reload, before `startup`; a face is served at once."""
+    called: list[str] = []
+
+    class Plugin:
+        @hookimpl
+        def register_faces(self, register: Callable[[Face], None]) -> None:
+            called.append("register_faces")
+            register(face("/v1/mine", serve=serve_ok))
+
+        @hookimpl
+        async def startup(self) -> None:
+            called.append("startup")
+
+    gateway = await raven([Plugin])
+    await gateway.reload()
+    assert called == ["register_faces", "startup"] * 2
+    for path in ("/v1/mine", "/api/v1/mine"):
+        async with gateway.client.get(path) as reply:
+            assert (reply.status, await reply.read()) == (200, b'{"ok":true}')
+
+
+async def test_hook_register_faces_twice_on_one_path(raven: GatewayStarter) -> None:
+    """A second face on one method and path stops the start."""
+
+    class Plugin:
+        @hookimpl
+        def register_faces(self, register: Callable[[Face], None]) -> None:
+            register(face("/v1/models"))
+
+    with pytest.raises(ConfigError, match=r"plugin plugin: register_faces: .*GET /v1/models is already served by 'models'"):
+        await raven([Plugin])
+
+
+async def test_hook_register_providers(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    """A provider serves upstreams under its name and its presets; a name that is taken stops the start."""
+    from raven_openai.presets import PRESETS
+    from raven_openai.provider import OpenAIProvider
+
+    class Mine(OpenAIProvider):
+        name = "mine"
+
+    presets = {"mine": PRESETS["vllm"], "also-mine": PRESETS["vllm"]}
+
+    class Plugin:
+        @hookimpl
+        def register_providers(self, register: Callable[..., None]) -> None:
+            register(Mine(presets), presets=("also-mine",))
+
+    gateway = await raven([Plugin], upstreams=[{"name": "mock", "provider": "also-mine", "base_url": upstream.url}])
+    assert (await ask(gateway))[0] == 200
+    assert upstream.seen[0].model == "any"
+
+    class Clash:
+        @hookimpl
+        def register_providers(self, register: Callable[..., None]) -> None:
+            register(Mine(presets), presets=("groq",))
+
+    with pytest.raises(ConfigError, match="register_providers: .*'groq' is already registered"):
+        await raven([Clash], base=("openai",))
+        await raven(["openai", Clash])
+
+
+async def test_hook_register_routes(raven: GatewayStarter) -> None:
+    """A route passes the same gates as a face: its scope is asked for, unless it is public."""
+
+    class Plugin:
+        @hookimpl
+        def register_routes(self, register: Callable[[Face], None]) -> None:
+            register(face("/hello", scope="admin:read", serve=serve_ok))
+            register(face("/open", public=True, serve=serve_ok))
+
+    user = msgspec.structs.replace(ADMINISTRATOR, scopes=frozenset({"chat:write"}))
+    for principal, status in ((ADMINISTRATOR, 200), (user, 403)):
+        gateway = await raven([Plugin], principal=principal)
+        for path, headers, expected in (
+            ("/hello", {}, status),
+            ("/hello", {"Authorization": "Bearer nobody"}, 401),
+            ("/open", {"Authorization": "Bearer nobody"}, 200),
+        ):
+            async with gateway.client.get(path, headers=headers) as reply:
+                assert reply.status == expected
+
+    class Silent:
+        @hookimpl
+        def register_routes(self, register: Callable[[Face], None]) -> None:
+            register(face("/silent"))
+
+    with pytest.raises(ConfigError, match="the route /silent needs an async serve function"):
+        await raven([Silent])
+
+
+def test_hook_register_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Called when the command line starts, without a gateway; the command is there beside the others."""
+    from click.testing import CliRunner
+
+    from raven_proxy.cli import main
+
+    @click.command("greet")
+    def greet() -> None:
+        click.echo("hello")
+
+    class Plugin:
+        @hookimpl
+        def register_commands(self, register: Callable[[click.Command], None]) -> None:
+            register(greet)
+
+    def load(*_: object) -> list[plugins.Plugin]:
+        return [plugins.Plugin("plugin", "1", "test", Plugin())]
+
+    monkeypatch.delenv("RAVEN_CONFIG", raising=False)
+    monkeypatch.setattr(plugins, "load", load)
+    assert "greet" in CliRunner().invoke(main, ["--help"]).output
+    assert CliRunner().invoke(main, ["greet"]).output == "hello\n"
+    assert Config().plugins is None
+
+
+async def test_hook_startup(raven: GatewayStarter) -> None:
+    """Called in config order before the gateway listens; raising aborts the start, what had started is shut down."""
+    log: list[str] = []
+
+    class First:
+        @hookimpl
+        async def startup(self, gateway: Gateway) -> None:
+            await gateway.storage.migrate("first", ["CREATE TABLE notes (id TEXT PRIMARY KEY)"])
+            log.append("start first")
+
+        @hookimpl
+        async def shutdown(self) -> None:
+            log.append("stop first")
+
+    class Second:
+        @hookimpl
+        async def startup(self) -> None:
+            log.append("start second")
+            raise ValueError("no room")
+
+    with pytest.raises(ConfigError, match="plugin second: startup: ValueError: no room"):
+        await raven([First, Second])
+    assert log == ["start first", "start second", "stop first"]
+
+
+async def test_hook_startup_of_a_reload(raven: GatewayStarter) -> None:
+    """Raising in a reload leaves the old plugins serving."""
+    fails = False
+
+    class Plugin:
+        @hookimpl
+        async def startup(self) -> None:
+            if fails:
+                raise ValueError("no room")
+
+    gateway = await raven([Plugin])
+    fails = True
+    with pytest.raises(ConfigError, match="no room"):
+        await gateway.reload()
+    assert (await ask(gateway, model="demo/chat"))[0] == 200
+
+
+async def test_hook_shutdown(raven: GatewayStarter) -> None:
+    """Called in reverse order after the last exchange; raising is logged and the others are still shut down."""
+    log: list[str] = []
+
+    def make(name: str) -> Any:
+        class Plugin:
+            @hookimpl
+            async def finish_exchange(self) -> None:
+                log.append(f"finish {name}")
+
+            @hookimpl
+            async def shutdown(self, gateway: Gateway) -> None:
+                assert gateway.in_flight == 0
+                log.append(f"stop {name}")
+                raise KeyError(name)
+
+        Plugin.__name__ = name
+        return Plugin
+
+    gateway = await raven([make("one"), make("two")])
+    await ask(gateway, model="demo/chat")
+    with capture_logs() as events:
+        await gateway.service.stop(grace_s=0.0)
+    assert log == ["finish one", "finish two", "stop two", "stop one"]
+    assert [e["plugin"] for e in events if e["event"] == "plugin failed"] == ["two", "one"]
+    gateway.service.stop = lambda **_: asyncio.sleep(0)  # type: ignore[method-assign]
+
+
+# -- gates ----------------------------------------------------------------------------
+
+
+async def test_hook_authenticate(raven: GatewayStarter) -> None:
+    """The first `Principal` wins; None is "not my kind of key"; raising `Unauthenticated` is a 401."""
+    asked: list[str] = []
+
+    def make(name: str, scheme: str) -> Any:
+        class Keys:
+            @hookimpl
+            async def authenticate(self, exchange: Exchange) -> Principal | None:
+                assert exchange.body == b""
+                asked.append(name)
+                sent = exchange.headers.get("authorization", "")
+                if not sent.startswith(f"Bearer {scheme}_"):
+                    return None
+                if sent.endswith("_bad"):
+                    raise Unauthenticated("That one is revoked.")
+                return msgspec.structs.replace(ADMINISTRATOR, key_id=name)
+
+        Keys.__name__ = name
+        return Keys
+
+    gateway = await raven([make("a", "a"), make("b", "b")])
+    for token, status, expected in (("b_1", 200, ["a", "b"]), ("a_bad", 401, ["a"]), ("c_1", 401, ["a", "b"])):
+        asked.clear()
+        assert (await ask(gateway, model="demo/chat", headers={"Authorization": f"Bearer {token}"}))[0] == status
+        assert asked == expected
+
+
+@pytest.mark.parametrize("error", [KeyError("inside"), None])
+async def test_hook_authenticate_that_fails(raven: GatewayStarter, upstream: MockUpstream, error: Exception | None) -> None:
+    """Anything else that it raises, or hanging, lets nobody in: 503, since the caller may be in the right."""
+    broken = failing("authenticate", error)
+    gateway = await raven([broken], upstreams=[upstream], config={"plugin": {"broken": {"timeout_s": 0.2}}})
+    status, answer = await ask(gateway, headers={"Authorization": "Bearer of-another-kind"})
+    assert (status, answer["error"]["code"]) == (503, "service_unavailable")
+    assert upstream.seen == []
+
+
+async def test_hook_check_request(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    """All are called; each may refuse, edit the body, and tell the client something in a header."""
+    called: list[str] = []
+
+    class Edit:
+        @hookimpl
+        async def check_request(self, exchange: Exchange) -> None:
+            called.append("edit")
+            exchange.replace_body(exchange.body.replace(b'"hi"', b'"redacted"'))
+            exchange.response_headers["x-edited"] = "yes"
+
+    class Judge:
+        @hookimpl
+        async def check_request(self, exchange: Exchange) -> None:
+            called.append("judge")
+            if exchange.model == "mock/forbidden":
+                raise Refused("Not that one.", code="model_not_allowed")
+
+    gateway = await raven([Edit, Judge], upstreams=[upstream])
+    async with gateway.client.post("/v1/chat/completions", json=CHAT) as reply:
+        assert (reply.status, reply.headers["x-edited"]) == (200, "yes")
+    assert upstream.seen[0].json["messages"][0]["content"] == "redacted"
+    status, answer = await ask(gateway, model="mock/forbidden")
+    assert (status, answer["error"]["code"]) == (403, "model_not_allowed")
+    assert called == ["edit", "judge"] * 2
+    assert len(upstream.seen) == 1
+
+
+async def test_hook_answer(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    """The first `Reply` wins and nothing is sent upstream; None goes on to routing."""
+    ended: list[Outcome] = []
+
+    class Cache:
+        @hookimpl
+        async def answer(self, exchange: Exchange) -> Reply | None:
+            return Reply(200, dict(JSON), b'{"cached":true}') if exchange.model == "mock/cached" else None
+
+        @hookimpl
+        async def finish_exchange(self, exchange: Exchange) -> None:
+            ended.append(exchange.outcome)
+
+    class Late:
+        @hookimpl
+        async def answer(self, exchange: Exchange) -> None:
+            assert exchange.model != "mock/cached"
+
+    gateway = await raven([Cache, Late], upstreams=[upstream])
+    assert await ask(gateway, model="mock/cached") == (200, {"cached": True})
+    assert upstream.seen == []
+    assert (await ask(gateway))[0] == 200
+    assert len(upstream.seen) == 1
+    await upstream.wait_until(lambda: ended == [Outcome.COMPLETED] * 2)
+
+
+async def test_hook_choose_upstreams(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    """The first list wins and is tried in order; None keeps the candidates; an empty list is a 503."""
+    order: list[str] | None = None
+
+    class Choice:
+        @hookimpl
+        async def choose_upstreams(self, exchange: Exchange) -> list[Candidate] | None:
+            if order is None:
+                return None
+            return [c for name in order for c in exchange.candidates if c.upstream.name == name]
+
+    async with MockUpstream() as second:
+        gateway = await raven([Choice], upstreams=[upstream, second])
+        for order, first in ((None, upstream), (["mock2", "mock"], second)):
+            before = len(first.seen)
+            assert (await ask(gateway, model="m"))[0] == 200
+            assert len(first.seen) == before + 1
+        order = []
+        status, answer = await ask(gateway, model="m")
+        assert (status, answer["error"]["code"]) == (503, "no_active_api_keys")
+
+
+async def test_hook_provide_credential(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    """Called for each attempt; the first `Credential` wins; None uses the configured key."""
+    asked: list[str] = []
+
+    class Keys:
+        @hookimpl
+        async def provide_credential(self, exchange: Exchange) -> Credential | None:
+            assert exchange.candidate is not None
+            asked.append(exchange.candidate.upstream.name)
+            return Credential("sk-mine") if exchange.model == "m" else None
+
+    async with MockUpstream() as second:
+        gateway = await raven([Keys], upstreams=[upstream, second])
+        upstream.reply(status=500)
+        assert (await ask(gateway, model="m"))[0] == 200
+        assert (asked, upstream.seen[0].key, second.seen[0].key) == (["mock", "mock2"], "sk-mine", "sk-mine")
+        assert (await ask(gateway))[0] == 200
+        assert upstream.seen[1].key == "sk-upstream-test"
+
+
+async def test_hook_before_send(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    """All are called for each attempt, and edit the headers that go out."""
+
+    class Stamp:
+        @hookimpl
+        async def before_send(self, exchange: Exchange) -> None:
+            assert exchange.outgoing is not None
+            exchange.outgoing.headers["x-attempt"] = str(len(exchange.attempts))
+            exchange.outgoing.headers.pop("user-agent", None)
+
+    gateway = await raven([Stamp], upstreams=[upstream])
+    assert (await ask(gateway, headers={"User-Agent": "me"}))[0] == 200
+    assert upstream.seen[0].headers["x-attempt"] == "0"
+    assert "user-agent" not in upstream.seen[0].headers
+
+
+@pytest.mark.parametrize("hook", ["check_request", "answer", "choose_upstreams", "provide_credential", "before_send"])
+@pytest.mark.parametrize("error", [KeyError("inside"), None])
+async def test_a_gate_that_fails_or_hangs_forwards_nothing(
+    raven: GatewayStarter, upstream: MockUpstream, hook: str, error: Exception | None
+) -> None:
+    """A gate that raises anything but a refusal, or outlasts its limit, is a 500 and nothing goes upstream."""
+    with capture_logs() as events:
+        assert await assert_fails_closed(raven, upstream, failing(hook, error)) == 500
+    failed = [event for event in events if event["event"] == "plugin failed"]
+    assert [(event["plugin"], event["hook"]) for event in failed] == [("broken", hook)]
+
+
+@pytest.mark.parametrize("hook", ["authenticate", "check_request", "answer", "choose_upstreams", "provide_credential", "before_send"])
+async def test_a_gate_that_refuses_is_heard_by_the_client(raven: GatewayStarter, upstream: MockUpstream, hook: str) -> None:
+    """Every gate may raise `Refused`: that status, type, code and message, in the client's dialect."""
+    broken = failing(hook, Refused("Not today.", status=402, code="budget_exceeded"))
+    gateway = await raven([broken], upstreams=[upstream])
+    headers = {"Authorization": "Bearer of-another-kind"} if hook == "authenticate" else {}
+    status, answer = await ask(gateway, headers=headers)
+    error = answer["error"]
+    assert (status, error["type"], error["code"], error["message"]) == (402, "billing_error", "budget_exceeded", "Not today.")
+    assert upstream.seen == []
+
+
+# -- the reply ------------------------------------------------------------------------
+
+
+class Shift:
+    """A stage that passes what came before, and the last of it at the end."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.held, self.fails = b"", fails
+
+    def feed(self, data: bytes) -> bytes:
+        if self.fails and self.held:
+            raise KeyError("inside")
+        out, self.held = self.held, data
+        return out
+
+    def close(self) -> bytes:
+        if self.fails:
+            raise KeyError("inside")
+        return self.held
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_hook_open_stage(raven: GatewayStarter, upstream: MockUpstream, *, stream: bool) -> None:
+    """Called once, at the reply's headers and only below status 400; a stage passes every byte, None takes no part."""
+    called: list[int] = []
+
+    class Plugin:
+        @hookimpl
+        def open_stage(self, exchange: Exchange) -> Stage | None:
+            assert exchange.head is not None
+            called.append(exchange.head.status)
+            return Shift() if exchange.headers.get("x-stage") else None
+
+    gateway = await raven([Plugin], upstreams=[upstream])
+    bodies = []
+    for headers in ({}, {"x-stage": "1"}):
+        body = {**CHAT, "stream": stream}
+        async with gateway.client.post("/v1/chat/completions", json=body, headers=headers) as reply:
+            bodies.append(await reply.read())
+    assert bodies[0] == bodies[1] != b""
+    assert (await ask(gateway, model="mock/fx-500"))[0] == 500
+    assert called == [200, 200]
+
+
+async def test_hook_open_stage_that_fails(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    """Bytes that a failing stage did not pass never go out: an error reply, or an error event and a cut."""
+
+    class Plugin:
+        @hookimpl
+        def open_stage(self) -> Stage:
+            return Shift(fails=True)
+
+    gateway = await raven([Plugin], upstreams=[upstream])
+    status, answer = await ask(gateway)
+    assert (status, answer["error"]["type"]) == (500, "internal_error")
+    events = [b'data: {"n":%d}\n\n' % n for n in range(3)]
+    sse = {"Content-Type": "text/event-stream"}
+    upstream.script(ScriptedReply(chunks=[events[0], 0.05, events[1], 0.05, events[2]], headers=sse))
+    received = b""
+    with pytest.raises(Exception, match=r".") as cut:
+        async with gateway.client.post(
+            "/v1/chat/completions", json={**CHAT, "stream": True, "stream_options": {"include_usage": True}}
+        ) as reply:
+            async for piece in reply.content.iter_any():
+                received += piece
+    assert cut.typename in {"ClientPayloadError", "TransferEncodingError"}
+    assert b'"n":' not in received
+    assert b'"internal_error"' in received
+    assert b"[DONE]" not in received
+
+
+async def test_hook_check_reply(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    """Called for whole replies only, with every byte; raising `Refused` is the answer instead."""
+    called: list[bool] = []
+
+    class Plugin:
+        @hookimpl
+        async def check_reply(self, exchange: Exchange) -> None:
+            called.append(exchange.stream)
+            assert exchange.reply_body is not None
+            if exchange.model == "mock/bad":
+                raise Refused("The reply is not for you.", code="guardrail_blocked")
+
+    gateway = await raven([Plugin], upstreams=[upstream])
+    assert (await ask(gateway))[0] == 200
+    status, answer = await ask(gateway, model="mock/bad")
+    assert (status, answer["error"]["code"]) == (403, "guardrail_blocked")
+    async with gateway.client.post("/v1/chat/completions", json={**CHAT, "stream": True}) as reply:
+        assert (await reply.read()).endswith(b"data: [DONE]\n\n")
+    assert called == [False, False]
+
+
+@pytest.mark.parametrize("error", [KeyError("inside"), None])
+async def test_hook_check_reply_that_fails(raven: GatewayStarter, upstream: MockUpstream, error: Exception | None) -> None:
+    """A check that breaks or hangs does not let the reply out."""
+    broken = failing("check_reply", error)
+    gateway = await raven([broken], upstreams=[upstream], config={"plugin": {"broken": {"timeout_s": 0.2}}})
+    status, answer = await ask(gateway)
+    assert (status, answer["error"]["type"]) == (500, "internal_error")
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "outcome"),
+    [
+        ("mock/any", 200, Outcome.COMPLETED),
+        ("mock/fx-500", 500, Outcome.UPSTREAM_ERROR),
+        ("mock/fx-short", 502, Outcome.UPSTREAM_ERROR),
+        ("", 400, Outcome.REFUSED),
+    ],
+)
+async def test_hook_finish_exchange(
+    raven: GatewayStarter, upstream: MockUpstream, model: str, status: int, outcome: Outcome
+) -> None:
+    """Called exactly once, whatever happened; what one observer raises, neither client nor the others see."""
+    ended: list[tuple[int, Outcome]] = []
+
+    class Watch:
+        @hookimpl
+        async def finish_exchange(self, exchange: Exchange) -> None:
+            ended.append((exchange.status, exchange.outcome))
+
+    gateway = await raven([failing("finish_exchange", KeyError("inside")), Watch], upstreams=[upstream])
+    with capture_logs() as events:
+        assert (await ask(gateway, model=model))[0] == status
+        await upstream.wait_until(lambda: ended)
+        await asyncio.sleep(0.02)
+    assert ended == [(status, outcome)]
+    assert [e["plugin"] for e in events if e["event"] == "plugin failed"] == ["broken"]
