@@ -8,66 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
 
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import HttpResponseParser, RawResponseMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from .errors import UpstreamError, UpstreamTimeout, UpstreamTruncated
+from .sink import Sink, SinkReader
 
-__all__ = ["Sink", "StaleConnection", "UpstreamConnection"]
+__all__ = ["StaleConnection", "UpstreamConnection"]
 
 _READ_BUFFER = 2**16
 
 
-class Sink(Protocol):
-    """Takes a reply's body as it arrives, synchronously."""
-
-    def feed(self, data: bytes) -> None:
-        """Take the next bytes."""
-
-    def end(self) -> None:
-        """The body is complete."""
-
-    def fail(self, error: UpstreamError) -> None:
-        """The body broke off; nothing follows."""
-
-
 class StaleConnection(UpstreamError):
     """A kept-alive connection was closed by the provider before a byte of the reply came."""
-
-
-class _SinkReader(StreamReader):
-    """What a body's reader becomes once a sink takes it: a list that is emptied after each read.
-
-    The parser makes and feeds the reader, and its own flow control and chunk marks cost more per
-    chunk than the parser: here `hold` and `resume` do that work. Same slots, so the class of the
-    reader in use can be changed.
-    """
-
-    __slots__ = ()
-
-    def feed_data(self, data: bytes, size: int = 0) -> bool:
-        """Keep the next bytes until the read is parsed."""
-        del size
-        self._buffer.append(data)
-        return False
-
-    def begin_http_chunk_receiving(self) -> None:
-        """Nobody asks where chunks began."""
-
-    def end_http_chunk_receiving(self) -> None:
-        """Nobody asks where chunks ended."""
-
-    def take(self) -> bytes:
-        """Give what this read brought."""
-        buffer = self._buffer
-        if len(buffer) == 1:
-            return buffer.popleft()
-        data = b"".join(buffer)
-        buffer.clear()
-        return data
 
 
 class UpstreamConnection(BaseProtocol):
@@ -150,7 +105,7 @@ class UpstreamConnection(BaseProtocol):
         """Deliver the body to `sink`, beginning with what has arrived; may call `end` at once."""
         payload = self._payload
         if payload is not None and payload is not EMPTY_PAYLOAD:
-            payload.__class__ = _SinkReader
+            payload.__class__ = SinkReader
         self._sink = sink
         self._pump()
         if self._reading_paused:  # the reader's own flow control had stepped in, and ends here
@@ -176,7 +131,7 @@ class UpstreamConnection(BaseProtocol):
 
     def disown(self) -> None:
         """Tell nobody when it closes: who opened it gave up before it could be counted."""
-        self._on_closed = _tell_nobody
+        self._on_closed = lambda _connection: None
 
     def hold(self) -> None:
         """Stop reading from the provider: the client does not keep up."""
@@ -252,7 +207,7 @@ class UpstreamConnection(BaseProtocol):
         payload, sink = self._payload, self._sink
         if payload is None or sink is None:
             return
-        if type(payload) is _SinkReader and (data := payload.take()):
+        if type(payload) is SinkReader and (data := payload.take()):
             sink.feed(data)
             if self._sink is None:  # the sink had enough, and aborted
                 return
@@ -277,6 +232,8 @@ class UpstreamConnection(BaseProtocol):
             if self._held:  # the reply was here before its client had drained
                 self.resume()
             self._on_idle(self)
+        elif transport.get_write_buffer_size():
+            transport.abort()  # answered before it had read the request: it may never read the rest
         else:
             transport.close()
 
@@ -299,7 +256,3 @@ class UpstreamConnection(BaseProtocol):
 
     def _time_out(self) -> None:
         self._fail(UpstreamTimeout("The provider did not answer in time."))
-
-
-def _tell_nobody(_connection: UpstreamConnection) -> None:
-    pass

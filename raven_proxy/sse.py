@@ -119,19 +119,20 @@ class EventMeter:
 
     def exceeds(self, data: bytes) -> bool:
         """Take the next bytes; say whether the event they belong to is over the limit."""
-        if data[-2:] == b"\n\n":
-            # The usual read ends with an event's end; only an event inside it could be too long.
-            over = self.size + len(data) > self.limit and self.size + data.find(b"\n\n") > self.limit
+        if data[-2:] == b"\n\n" and self.size + len(data) <= self.limit:
+            # The usual read ends with an event's end, and nothing in it can be too long.
             self.size = 0
             self._tail = b"\n\n"
-            return over
+            return False
         window = self._tail + data
-        end = 0
+        begin = len(self._tail) - self.size  # where the event began; negative if before the window
+        over = False
         for match in EVENT_END.finditer(window):
-            end = match.end()
-        self.size = len(window) - end if end else self.size + len(data)
+            over = over or match.end() - begin > self.limit
+            begin = match.end()
+        self.size = len(window) - begin
         self._tail = window[-3:]
-        return self.size > self.limit
+        return over or self.size > self.limit
 
 
 def _parse(raw: bytes) -> Event:

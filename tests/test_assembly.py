@@ -13,7 +13,9 @@ from raven_proxy.config import Config, ModelAlias, UpstreamConfig
 from raven_proxy.errors import ConfigError
 from raven_proxy.faces import Face, read_nothing
 
-HEAD = "from raven_proxy import Face, Reply, hookimpl, read_nothing\n"
+HEAD = """from raven_proxy import Face, Reply, hookimpl, read_nothing
+def face(path="/x", **fields): return Face(name="x", path=path, read_call=read_nothing, **fields)
+"""
 PROVIDER = """
 class Vendor:
     name = "vendor"
@@ -58,7 +60,7 @@ def test_an_implicit_provider_is_an_upstream_unless_the_config_has_one_of_its_na
 
 
 def test_a_face_with_two_methods_is_listed_once(build: Any) -> None:
-    text = '\n@hookimpl\ndef register_faces(register):\n    register(Face(name="x", path="/x", methods=("GET", "POST"), read_call=read_nothing))\n'
+    text = "\n@hookimpl\ndef register_faces(register):\n    register(face(methods=('GET', 'POST')))\n"
     assert [face.name for face in build(text).faces()] == ["core", "x"]
 
 
@@ -66,21 +68,21 @@ def test_a_face_with_two_methods_is_listed_once(build: Any) -> None:
     ("text", "words"),
     [
         (
-            'def register_faces(register):\n    register(Face(name="x", path="/core", read_call=read_nothing))',
-            "plug.py:9: POST /core is already served by 'core'",
+            'def register_faces(register):\n    register(face("/core"))',
+            "plug.py:10: POST /core is already served by 'core'",
         ),
-        ('def register_faces(register):\n    register("x")', "plug.py:9: expected a Face, got str"),
+        ('def register_faces(register):\n    register("x")', "plug.py:10: expected a Face, got str"),
         (
-            'def register_routes(register):\n    register(Face(name="x", path="/x", read_call=read_nothing))',
+            "def register_routes(register):\n    register(face())",
             "the route /x needs an async serve function",
         ),
         (
-            'def register_routes(register):\n    register(Face(name="x", path="/x", read_call=read_nothing, serve=lambda e: None))',
+            "def register_routes(register):\n    register(face(serve=print))",
             "the route /x needs an async serve function",
         ),
         (
             "def register_providers(register):\n    register(Vendor())\n    register(Vendor())",
-            "plug.py:10: the provider 'vendor' is already registered",
+            "plug.py:11: the provider 'vendor' is already registered",
         ),
         (
             "def register_providers(register):\n    register(Vendor(), presets=('vendor',))",

@@ -105,8 +105,7 @@ def test_a_stage_that_raises_lets_nothing_through_and_is_named(
     )
     chain = Chain(exchange(), None, None, (broken,))
     with capture_logs() as events, pytest.raises(PluginFailed) as failure:
-        chain.feed(b"x")
-        chain.close()
+        _ = chain.feed(b"x") + chain.close()
     assert (failure.value.plugin, failure.value.hook) == ("plug", "open_stage")
     assert events[0]["plugin"] == "plug"
 

@@ -13,7 +13,10 @@ from raven_proxy.harness import GatewayStarter, RunningGateway
 from raven_proxy.mock import MockUpstream, ScriptedReply
 
 CHAT = {"model": "mock/m", "messages": [{"role": "user", "content": "hi"}]}
-BODY = b'{ "id":"x",  "object":"chat.completion","choices":[],"unknown":{"a" : 1.0}, "usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5} }\n'
+BODY = (
+    b'{ "id":"x",  "object":"chat.completion","choices":[],"unknown":{"a" : 1.0}, '
+    b'"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5} }\n'
+)
 JSON = {"Content-Type": "application/json"}
 
 

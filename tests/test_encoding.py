@@ -21,7 +21,12 @@ def unfold(data: bytes, step: int) -> bytes:
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 @pytest.mark.parametrize(
-    "folded", [gzip.compress(TEXT, mtime=0), zlib.compress(TEXT), gzip.compress(TEXT[:9], mtime=0) + gzip.compress(TEXT[9:], mtime=0)]
+    "folded",
+    [
+        gzip.compress(TEXT, mtime=0),
+        zlib.compress(TEXT),
+        gzip.compress(TEXT[:9], mtime=0) + gzip.compress(TEXT[9:], mtime=0),
+    ],
 )
 def test_gzip_and_deflate_are_unfolded_at_any_cut(folded: bytes, step: int) -> None:
     assert unfold(folded, step) == TEXT

@@ -66,8 +66,13 @@ def find(program: str) -> str:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A throw-away certificate for 127.0.0.1, in cert.pem and key.pem."""
     folder = tmp_path_factory.mktemp("tls")
-    make = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
-    subprocess.run([find("openssl"), *make.split()], check=True, capture_output=True, cwd=folder)
+    make = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run(
+        [find("openssl"), *make.split(), "-keyout", "key.pem", "-out", "cert.pem"],
+        check=True,
+        capture_output=True,
+        cwd=folder,
+    )
     return folder
 
 
@@ -104,7 +109,9 @@ async def nginx(tmp_path: Path, certificate: Path, unused_tcp_port: int) -> Asyn
         folder.mkdir()
         main = configure(folder, certificate, unused_tcp_port, int(gateway_url.rpartition(":")[2]))
         processes.append(
-            await asyncio.create_subprocess_exec(program, "-p", str(folder), "-c", str(main), stderr=asyncio.subprocess.PIPE)
+            await asyncio.create_subprocess_exec(
+                program, "-p", str(folder), "-c", str(main), stderr=asyncio.subprocess.PIPE
+            )
         )
         trust = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
         clients.append(
@@ -139,8 +146,14 @@ async def test_a_stream_is_not_held_back(raven: GatewayStarter, upstream: MockUp
     gateway = await raven(upstreams=[upstream], config=TRUST)
     front = await nginx(gateway.url)
     events = [b'data: {"n":%d}\n\n' % n for n in range(3)]
-    upstream.script(ScriptedReply(chunks=[events[0], 0.3, events[1], 0.3, events[2], 0.1, b"data: [DONE]\n\n"], headers=SSE))
-    async with front.client.post("/v1/chat/completions", json=chat(stream=True, stream_options={"include_usage": True})) as reply:
+    upstream.script(
+        ScriptedReply(
+            chunks=[events[0], 0.3, events[1], 0.3, events[2], 0.1, b"data: [DONE]\n\n"], headers=SSE
+        )
+    )
+    async with front.client.post(
+        "/v1/chat/completions", json=chat(stream=True, stream_options={"include_usage": True})
+    ) as reply:
         for event in events:
             async with asyncio.timeout(5):
                 assert await reply.content.readany() == event
@@ -162,7 +175,9 @@ async def test_a_body_of_20_mb_arrives(raven: GatewayStarter, upstream: MockUpst
     assert seen.body == msgspec.json.encode(chat(padding="x" * 20_000_000)).replace(b"mock/any", b"any")
 
 
-async def test_the_clients_address_comes_through_and_cannot_be_forged(raven: GatewayStarter, nginx: Start, certificate: Path) -> None:
+async def test_the_clients_address_comes_through_and_cannot_be_forged(
+    raven: GatewayStarter, nginx: Start, certificate: Path
+) -> None:
     addresses: list[str] = []
 
     class Look:
@@ -173,14 +188,23 @@ async def test_the_clients_address_comes_through_and_cannot_be_forged(raven: Gat
     gateway = await raven([Look], config=TRUST)
     front = await nginx(gateway.url)
     connector = TCPConnector(ssl=front.trust, local_addr=("127.0.0.2", 0))
-    async with ClientSession(front.url, connector=connector, headers={"Authorization": f"Bearer {ADMIN_KEY}"}) as client:
-        for forged in ({}, {"X-Forwarded-For": "8.8.8.8"}, {"X-Forwarded-For": "127.0.0.1"}, {"X-Real-IP": "8.8.8.8"}):
+    async with ClientSession(
+        front.url, connector=connector, headers={"Authorization": f"Bearer {ADMIN_KEY}"}
+    ) as client:
+        for forged in (
+            {},
+            {"X-Forwarded-For": "8.8.8.8"},
+            {"X-Forwarded-For": "127.0.0.1"},
+            {"X-Real-IP": "8.8.8.8"},
+        ):
             async with client.get("/v1/models", headers=forged) as reply:
                 assert reply.status == 200
     assert addresses == ["127.0.0.2"] * 4
 
 
-async def test_connections_to_the_gateway_are_kept(raven: GatewayStarter, upstream: MockUpstream, nginx: Start) -> None:
+async def test_connections_to_the_gateway_are_kept(
+    raven: GatewayStarter, upstream: MockUpstream, nginx: Start
+) -> None:
     gateway = await raven(upstreams=[upstream])
     front = await nginx(gateway.url)
     for number in range(20):
@@ -193,12 +217,16 @@ async def test_connections_to_the_gateway_are_kept(raven: GatewayStarter, upstre
 async def test_an_error_keeps_its_shape(raven: GatewayStarter, nginx: Start) -> None:
     gateway = await raven()
     front = await nginx(gateway.url)
-    async with front.client.post("/v1/chat/completions", json={}, headers={"Authorization": "Bearer nobody"}) as reply:
+    async with front.client.post(
+        "/v1/chat/completions", json={}, headers={"Authorization": "Bearer nobody"}
+    ) as reply:
         error = msgspec.json.decode(await reply.read())["error"]
         assert (reply.status, error["request_id"]) == (401, reply.headers["X-Request-ID"])
 
 
-async def test_who_leaves_nginx_leaves_the_provider(raven: GatewayStarter, upstream: MockUpstream, nginx: Start) -> None:
+async def test_who_leaves_nginx_leaves_the_provider(
+    raven: GatewayStarter, upstream: MockUpstream, nginx: Start
+) -> None:
     gateway = await raven(upstreams=[upstream])
     front = await nginx(gateway.url)
     upstream.script(ScriptedReply(chunks=[b"data: {}\n\n", 60], headers=SSE))
@@ -213,7 +241,12 @@ async def test_who_leaves_nginx_leaves_the_provider(raven: GatewayStarter, upstr
 class Load:
     """Clients that ask without a pause, until they are told to stop."""
 
-    def __init__(self, ask: Callable[[dict[str, Any]], Awaitable[tuple[int, bytes]]], body: dict[str, Any], clients: int = 6) -> None:
+    def __init__(
+        self,
+        ask: Callable[[dict[str, Any]], Awaitable[tuple[int, bytes]]],
+        body: dict[str, Any],
+        clients: int = 6,
+    ) -> None:
         self.statuses: list[int] = []
         self._ask, self._body = ask, body
         self._running = True
@@ -231,7 +264,9 @@ class Load:
         await asyncio.gather(*self._tasks)
 
 
-async def test_under_load_a_reload_loses_no_request(raven: GatewayStarter, upstream: MockUpstream, nginx: Start) -> None:
+async def test_under_load_a_reload_loses_no_request(
+    raven: GatewayStarter, upstream: MockUpstream, nginx: Start
+) -> None:
     gateway = await raven(upstreams=[upstream])
     front = await nginx(gateway.url)
     load = Load(front.ask, chat())
@@ -243,14 +278,22 @@ async def test_under_load_a_reload_loses_no_request(raven: GatewayStarter, upstr
     assert set(load.statuses) == {200}
 
 
-async def test_under_load_a_new_binary_takes_over_the_socket_without_a_lost_request(tmp_path: Path, nginx: Start) -> None:
+async def test_under_load_a_new_binary_takes_over_the_socket_without_a_lost_request(
+    tmp_path: Path, nginx: Start
+) -> None:
     key = "rk_live_" + "k7Q2vX9m" * 5
-    (tmp_path / "raven.toml").write_text('plugins = ["auth-keys", "openai", "demo"]\naccess_log = false\n[plugin.demo]\ndelay_s = 0.001\n')
+    (tmp_path / "raven.toml").write_text(
+        'plugins = ["auth-keys", "openai", "demo"]\naccess_log = false\n[plugin.demo]\ndelay_s = 0.001\n'
+    )
     started = (
-        "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()));"
+        "import os, sys; os.dup2(int(sys.argv[1]), 3);"
+        "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()));"
         "os.execv(sys.executable, [sys.executable, '-m', 'raven_proxy', 'serve', *sys.argv[2:]])"
     )
-    environment = {**{k: v for k, v in os.environ.items() if not k.startswith("RAVEN_")}, "RAVEN_ADMIN_KEY": key}
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("RAVEN_")},
+        "RAVEN_ADMIN_KEY": key,
+    }
 
     async def start(sock: socket.socket) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(

@@ -243,7 +243,7 @@ def test_a_changed_file_is_read_anew_and_the_old_one_stays_alive(tmp_path: Path)
 
 
 def test_a_folder_that_is_none_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="plugins_dir: .* is not a directory"):
+    with pytest.raises(ConfigError, match=r"plugins_dir: .* is not a directory"):
         load(Config(plugins=()), tmp_path / "none")
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ async def test_the_printed_curl_answers_as_it_stands(tmp_path: Path) -> None:
         command = running.greeting.partition("Try it:\n\n")[2].partition("\n\nAdd")[0].replace("\\\n", " ")
         words = shlex.split(command)
         assert words[0] == "curl"
-        headers = dict(word.split(": ") for flag, word in zip(words, words[1:], strict=False) if flag == "-H")
+        headers = dict(word.split(": ") for flag, word in pairwise(words) if flag == "-H")
         body = words[words.index("-d") + 1]
         async with ClientSession() as client, client.post(words[1], data=body, headers=headers) as reply:
             assert reply.status == 200
@@ -139,7 +140,8 @@ async def test_a_second_signal_means_now(tmp_path: Path) -> None:
     plugin = tmp_path / "mine"
     plugin.mkdir()
     (plugin / "slow.py").write_text(
-        "import asyncio\nfrom raven_proxy import hookimpl\n@hookimpl\nasync def check_request(exchange):\n    await asyncio.sleep(9)\n"
+        "import asyncio\nfrom raven_proxy import hookimpl\n"
+        "@hookimpl\nasync def check_request(exchange):\n    await asyncio.sleep(9)\n"
     )
     async with serve(tmp_path, "--port", "0", "--config", config, "--plugins-dir", str(plugin)) as running:
         task = asyncio.get_running_loop().create_task(running.ask())
@@ -149,7 +151,7 @@ async def test_a_second_signal_means_now(tmp_path: Path) -> None:
         assert running.process.returncode is None
         running.signal(signal.SIGTERM)
         assert await asyncio.wait_for(running.process.wait(), 3) == 130
-        with pytest.raises(Exception, match="disconnected|reset|closed"):
+        with pytest.raises(Exception, match=r"disconnected|reset|closed"):
             await task
 
 
@@ -158,8 +160,7 @@ async def test_sighup_reloads_and_a_broken_config_leaves_the_old_one_serving(tmp
     alias = '[[models]]\nname = "mine"\ntarget = "demo/chat"\n'
     async with serve(tmp_path, "--port", "0", "--config", config) as running:
         assert await running.ask(model="mine") == 400
-        with Path(config).open("a") as file:
-            file.write(alias)
+        Path(config).write_text(Path(config).read_text() + alias)
         running.signal(signal.SIGHUP)
         for _ in range(50):
             await asyncio.sleep(0.1)
@@ -187,7 +188,8 @@ async def test_a_socket_of_systemd_is_taken_over(tmp_path: Path) -> None:
         sock.listen()
         port = sock.getsockname()[1]
         started = (
-            "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()));"
+            "import os, sys; os.dup2(int(sys.argv[1]), 3);"
+            "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()));"
             "os.execv(sys.executable, [sys.executable, '-m', 'raven_proxy', 'serve', *sys.argv[2:]])"
         )
         process = await asyncio.create_subprocess_exec(

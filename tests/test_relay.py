@@ -175,12 +175,14 @@ async def test_a_key_may_have_the_rest_read_for_its_usage(
     assert not upstream.seen[0].closed_early
 
 
+RAW = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+RAW += b"%x\r\n%b\r\n" % (len(EVENTS[0]), EVENTS[0])
 BROKEN = {
     "a reset": stream([EVENTS[0], 0.02], end="reset"),
     "a cut": stream([EVENTS[0], 0.02], end="cut"),
     "a cut inside an event": stream([EVENTS[0], EVENTS[1][:20], 0.02], end="cut"),
     "no [DONE]": stream([EVENTS[0], 0.02]),
-    "broken chunks": ScriptedReply(framing="raw", end="cut", chunks=[b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(EVENTS[0]), EVENTS[0]), 0.02, b"zz\r\n"]),
+    "broken chunks": ScriptedReply(framing="raw", end="cut", chunks=[RAW, 0.02, b"zz\r\n"]),
     "an endless event": stream([EVENTS[0], 0.02, b"data: " + b"x" * 9000]),
     "too many bytes": stream([EVENTS[0], 0.02, EVENTS[1]], repeat=True),
     "silence": stream([EVENTS[0], 60]),

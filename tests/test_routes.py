@@ -88,9 +88,10 @@ def test_two_faces_on_one_path_are_refused() -> None:
 @pytest.mark.parametrize(
     "target",
     [
-        "//v1/chat/completions", "/v1//chat", "/v1/../keys", "/v1/./x", "/v1/..", "/v1/%2e%2e/keys", "/v1/a%2Fb",
-        "/v1/a%5cb", "/v1/%00", "/v1/%252e", "/v1/chat;x", "/v1/a\\b", "/v1/%zz", "http://evil/keys", "*", "",
-        "v1/chat", "/v1/models/%2e%2e/keys", "/v1/models/../keys", "/v1/ü", "/v1/a b", "/v1/models/a%2f%00",
+        "//v1/chat/completions", "/v1//chat", "/v1/../keys", "/v1/./x", "/v1/..", "/v1/%2e%2e/keys",
+        "/v1/a%2Fb", "/v1/a%5cb", "/v1/%00", "/v1/%252e", "/v1/chat;x", "/v1/a\\b", "/v1/%zz",
+        "http://evil/keys", "*", "", "v1/chat", "/v1/models/%2e%2e/keys", "/v1/models/../keys", "/v1/ü",
+        "/v1/a b", "/v1/models/a%2f%00",
     ],
 )  # fmt: skip
 def test_a_path_that_two_readers_could_understand_differently_is_refused(target: str) -> None:

@@ -8,7 +8,6 @@ import stat
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from aiohttp import http_parser
 from structlog.testing import capture_logs
@@ -106,11 +105,11 @@ async def test_two_gateways_live_side_by_side(raven: GatewayStarter) -> None:
 def test_an_address_that_cannot_be_had_says_why() -> None:
     with listen_on("127.0.0.1", 0) as sock:
         sock.listen()
-        with pytest.raises(ConfigError, match="listen: 127.0.0.1:.*in use"):
+        with pytest.raises(ConfigError, match=r"listen: 127\.0\.0\.1:.*in use"):
             listen_on("127.0.0.1", sock.getsockname()[1])
-    with pytest.raises(ConfigError, match="listen: 192.0.2.1:80: "):
+    with pytest.raises(ConfigError, match=r"listen: 192\.0\.2\.1:80: "):
         listen_on("192.0.2.1", 80)
-    with pytest.raises(ConfigError, match="listen: none.invalid:80: "):
+    with pytest.raises(ConfigError, match=r"listen: none\.invalid:80: "):
         listen_on("none.invalid", 80)
     if socket.has_ipv6:
         with listen_on("::1", 0) as sock:
@@ -126,7 +125,8 @@ async def test_a_stream_ends_on_the_pipeline_on_which_it_began(
     folder = tmp_path / "mine"
     folder.mkdir()
     text = (
-        "from raven_proxy import hookimpl\nNAME = b'old'\nclass Mark:\n    def feed(self, data): return data.replace(b'x', NAME)\n"
+        "from raven_proxy import hookimpl\nNAME = b'old'\nclass Mark:\n"
+        "    def feed(self, data): return data.replace(b'x', NAME)\n"
         "    def close(self): return b''\n@hookimpl\ndef open_stage(): return Mark()\n"
         "@hookimpl\nasync def shutdown(gateway): gateway.announce('stopped', NAME.decode())\n"
     )

@@ -373,9 +373,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=throw-away -keyout ca.key -out ca.pem")
     openssl("req -newkey rsa:2048 -nodes -subj /CN=server -keyout server.key -out server.csr")
     (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    openssl(
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem"
-    )
+    sign = "x509 -req -in server.csr -out server.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2"
+    openssl(f"{sign} -extfile names")
     return folder
 
 

@@ -62,6 +62,13 @@ REPLIES = [
         reply_headers={"X-Request-ID": REQUEST_ID},
     ),
     Case(
+        mark="PK",
+        what="an error under a status of 200 is the vendor's own",
+        send=CHAT,
+        script={"json": {"error": {"message": "Busy", "code": 502}}},
+        reply={"error": {"message": "Busy", "code": 502, "request_id": Absent}},
+    ),
+    Case(
         mark="R",
         what="no header of the vendor's account",
         send=CHAT,

@@ -7,11 +7,13 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
+from textwrap import dedent
 from typing import Any
 
 import click
 import msgspec
 import pytest
+from aiohttp import ClientPayloadError
 from structlog.testing import capture_logs
 
 from raven_proxy import (
@@ -82,10 +84,9 @@ def test_a_hook_is_documented(name: str) -> None:
 @pytest.mark.parametrize("name", HOOKS)
 def test_the_example_in_a_docstring_is_a_plugin(name: str) -> None:
     """The example of every hook is accepted as a plugin: known hook, right arguments, right colour."""
-    example = inspect.cleandoc((inspect.getdoc(HOOKS[name]) or "").partition("\n\n    @hookimpl")[2])
-    body = "@hookimpl" + example.replace("\n    ", "\n")
+    _, mark, example = (inspect.getdoc(HOOKS[name]) or "").partition("    @hookimpl")
     namespace: dict[str, Any] = {"hookimpl": hookimpl}
-    exec(compile(body, name, "exec"), namespace)  # only defines a function
+    exec(compile(dedent(mark + example), name, "exec"), namespace)  # only defines a function
     function = namespace[name]
     in_class = "self" in inspect.signature(function).parameters
     instance: Any = type("Example", (), {name: function})() if in_class else type(sys)("example")
@@ -144,7 +145,9 @@ async def test_hook_register_faces_twice_on_one_path(raven: GatewayStarter) -> N
         def register_faces(self, register: Callable[[Face], None]) -> None:
             register(face("/v1/models"))
 
-    with pytest.raises(ConfigError, match=r"plugin plugin: register_faces: .*GET /v1/models is already served by 'models'"):
+    with pytest.raises(
+        ConfigError, match=r"plugin plugin: register_faces: .*GET /v1/models is already served by 'models'"
+    ):
         await raven([Plugin])
 
 
@@ -163,7 +166,9 @@ async def test_hook_register_providers(raven: GatewayStarter, upstream: MockUpst
         def register_providers(self, register: Callable[..., None]) -> None:
             register(Mine(presets), presets=("also-mine",))
 
-    gateway = await raven([Plugin], upstreams=[{"name": "mock", "provider": "also-mine", "base_url": upstream.url}])
+    gateway = await raven(
+        [Plugin], upstreams=[{"name": "mock", "provider": "also-mine", "base_url": upstream.url}]
+    )
     assert (await ask(gateway))[0] == 200
     assert upstream.seen[0].model == "any"
 
@@ -172,8 +177,7 @@ async def test_hook_register_providers(raven: GatewayStarter, upstream: MockUpst
         def register_providers(self, register: Callable[..., None]) -> None:
             register(Mine(presets), presets=("groq",))
 
-    with pytest.raises(ConfigError, match="register_providers: .*'groq' is already registered"):
-        await raven([Clash], base=("openai",))
+    with pytest.raises(ConfigError, match=r"register_providers: .*'groq' is already registered"):
         await raven(["openai", Clash])
 
 
@@ -232,7 +236,7 @@ def test_hook_register_commands(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_hook_startup(raven: GatewayStarter) -> None:
-    """Called in config order before the gateway listens; raising aborts the start, what had started is shut down."""
+    """Called in config order, before listening; raising aborts the start and shuts down what had started."""
     log: list[str] = []
 
     class First:
@@ -274,7 +278,7 @@ async def test_hook_startup_of_a_reload(raven: GatewayStarter) -> None:
 
 
 async def test_hook_shutdown(raven: GatewayStarter) -> None:
-    """Called in reverse order after the last exchange; raising is logged and the others are still shut down."""
+    """Called in reverse order after the last exchange; one that raises keeps no other from it."""
     log: list[str] = []
 
     def make(name: str) -> Any:
@@ -325,14 +329,22 @@ async def test_hook_authenticate(raven: GatewayStarter) -> None:
         return Keys
 
     gateway = await raven([make("a", "a"), make("b", "b")])
-    for token, status, expected in (("b_1", 200, ["a", "b"]), ("a_bad", 401, ["a"]), ("c_1", 401, ["a", "b"])):
+    for token, status, expected in (
+        ("b_1", 200, ["a", "b"]),
+        ("a_bad", 401, ["a"]),
+        ("c_1", 401, ["a", "b"]),
+    ):
         asked.clear()
-        assert (await ask(gateway, model="demo/chat", headers={"Authorization": f"Bearer {token}"}))[0] == status
+        assert (await ask(gateway, model="demo/chat", headers={"Authorization": f"Bearer {token}"}))[
+            0
+        ] == status
         assert asked == expected
 
 
 @pytest.mark.parametrize("error", [KeyError("inside"), None])
-async def test_hook_authenticate_that_fails(raven: GatewayStarter, upstream: MockUpstream, error: Exception | None) -> None:
+async def test_hook_authenticate_that_fails(
+    raven: GatewayStarter, upstream: MockUpstream, error: Exception | None
+) -> None:
     """Anything else that it raises, or hanging, lets nobody in: 503, since the caller may be in the right."""
     broken = failing("authenticate", error)
     gateway = await raven([broken], upstreams=[upstream], config={"plugin": {"broken": {"timeout_s": 0.2}}})
@@ -408,10 +420,11 @@ async def test_hook_choose_upstreams(raven: GatewayStarter, upstream: MockUpstre
 
     async with MockUpstream() as second:
         gateway = await raven([Choice], upstreams=[upstream, second])
-        for order, first in ((None, upstream), (["mock2", "mock"], second)):
-            before = len(first.seen)
-            assert (await ask(gateway, model="m"))[0] == 200
-            assert len(first.seen) == before + 1
+        assert (await ask(gateway, model="m"))[0] == 200
+        assert (len(upstream.seen), len(second.seen)) == (1, 0)
+        order = ["mock2", "mock"]
+        assert (await ask(gateway, model="m"))[0] == 200
+        assert (len(upstream.seen), len(second.seen)) == (1, 1)
         order = []
         status, answer = await ask(gateway, model="m")
         assert (status, answer["error"]["code"]) == (503, "no_active_api_keys")
@@ -453,27 +466,39 @@ async def test_hook_before_send(raven: GatewayStarter, upstream: MockUpstream) -
     assert "user-agent" not in upstream.seen[0].headers
 
 
-@pytest.mark.parametrize("hook", ["check_request", "answer", "choose_upstreams", "provide_credential", "before_send"])
+@pytest.mark.parametrize(
+    "hook", ["check_request", "answer", "choose_upstreams", "provide_credential", "before_send"]
+)
 @pytest.mark.parametrize("error", [KeyError("inside"), None])
 async def test_a_gate_that_fails_or_hangs_forwards_nothing(
     raven: GatewayStarter, upstream: MockUpstream, hook: str, error: Exception | None
 ) -> None:
-    """A gate that raises anything but a refusal, or outlasts its limit, is a 500 and nothing goes upstream."""
+    """A gate that raises anything but a refusal, or outlasts its limit, is a 500; nothing goes upstream."""
     with capture_logs() as events:
         assert await assert_fails_closed(raven, upstream, failing(hook, error)) == 500
     failed = [event for event in events if event["event"] == "plugin failed"]
     assert [(event["plugin"], event["hook"]) for event in failed] == [("broken", hook)]
 
 
-@pytest.mark.parametrize("hook", ["authenticate", "check_request", "answer", "choose_upstreams", "provide_credential", "before_send"])
-async def test_a_gate_that_refuses_is_heard_by_the_client(raven: GatewayStarter, upstream: MockUpstream, hook: str) -> None:
+@pytest.mark.parametrize(
+    "hook",
+    ["authenticate", "check_request", "answer", "choose_upstreams", "provide_credential", "before_send"],
+)
+async def test_a_gate_that_refuses_is_heard_by_the_client(
+    raven: GatewayStarter, upstream: MockUpstream, hook: str
+) -> None:
     """Every gate may raise `Refused`: that status, type, code and message, in the client's dialect."""
     broken = failing(hook, Refused("Not today.", status=402, code="budget_exceeded"))
     gateway = await raven([broken], upstreams=[upstream])
     headers = {"Authorization": "Bearer of-another-kind"} if hook == "authenticate" else {}
     status, answer = await ask(gateway, headers=headers)
     error = answer["error"]
-    assert (status, error["type"], error["code"], error["message"]) == (402, "billing_error", "budget_exceeded", "Not today.")
+    assert (status, error["type"], error["code"], error["message"]) == (
+        402,
+        "billing_error",
+        "budget_exceeded",
+        "Not today.",
+    )
     assert upstream.seen == []
 
 
@@ -500,7 +525,7 @@ class Shift:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_hook_open_stage(raven: GatewayStarter, upstream: MockUpstream, *, stream: bool) -> None:
-    """Called once, at the reply's headers and only below status 400; a stage passes every byte, None takes no part."""
+    """Called once, at the reply's headers, below status 400; a stage passes bytes, None takes no part."""
     called: list[int] = []
 
     class Plugin:
@@ -536,13 +561,14 @@ async def test_hook_open_stage_that_fails(raven: GatewayStarter, upstream: MockU
     sse = {"Content-Type": "text/event-stream"}
     upstream.script(ScriptedReply(chunks=[events[0], 0.05, events[1], 0.05, events[2]], headers=sse))
     received = b""
-    with pytest.raises(Exception, match=r".") as cut:
-        async with gateway.client.post(
-            "/v1/chat/completions", json={**CHAT, "stream": True, "stream_options": {"include_usage": True}}
-        ) as reply:
+    body = {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
+    async with gateway.client.post("/v1/chat/completions", json=body) as reply:
+        try:
             async for piece in reply.content.iter_any():
                 received += piece
-    assert cut.typename in {"ClientPayloadError", "TransferEncodingError"}
+        except ClientPayloadError:  # cut, so that nobody takes it for whole
+            received += b"<cut>"
+    assert received.endswith(b"<cut>")
     assert b'"n":' not in received
     assert b'"internal_error"' in received
     assert b"[DONE]" not in received
@@ -570,7 +596,9 @@ async def test_hook_check_reply(raven: GatewayStarter, upstream: MockUpstream) -
 
 
 @pytest.mark.parametrize("error", [KeyError("inside"), None])
-async def test_hook_check_reply_that_fails(raven: GatewayStarter, upstream: MockUpstream, error: Exception | None) -> None:
+async def test_hook_check_reply_that_fails(
+    raven: GatewayStarter, upstream: MockUpstream, error: Exception | None
+) -> None:
     """A check that breaks or hangs does not let the reply out."""
     broken = failing("check_reply", error)
     gateway = await raven([broken], upstreams=[upstream], config={"plugin": {"broken": {"timeout_s": 0.2}}})

@@ -25,7 +25,9 @@ from raven_proxy.harness import GatewayStarter
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"(?:^<!-- (?P<note>[^>]*) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(
+    r"(?:^<!-- (?P<note>[^>]*) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+)
 BLOCKS = [match.groupdict() for match in BLOCK.finditer(README)]
 KEY = "rk_live_" + "k7Q2vX9m" * 5
 
@@ -52,7 +54,7 @@ def quoted(text: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """A folder with the files that the README writes, and a gateway that runs there as `make run` starts it."""
+    """A folder with the files that the README writes, and a gateway there as `make run` starts it."""
     folder = tmp_path_factory.mktemp("readme")
     for block in blocks("python", "file: "):
         path = folder / block["note"].removeprefix("file: ")
@@ -61,7 +63,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAVEN_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "raven_proxy", "serve", "--port", "0"],
-        cwd=folder, env={**environment, "RAVEN_ADMIN_KEY": KEY}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        cwd=folder, env={**environment, "RAVEN_ADMIN_KEY": KEY},
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     assert process.stdout is not None
     url = process.stdout.readline().split()[-1]
@@ -96,7 +99,9 @@ def test_a_shell_block_runs(site: tuple[Path, str], block: dict[str, str]) -> No
         assert output.strip()
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block["text"].strip().split("\n")[0][:40])
+@pytest.mark.parametrize(
+    "block", blocks("python"), ids=lambda block: block["text"].strip().split("\n")[0][:40]
+)
 def test_a_python_block_runs(site: tuple[Path, str], block: dict[str, str]) -> None:
     """Every Python block without a mark runs against a live gateway with the demo provider."""
     if "openai" in block["text"]:
@@ -125,7 +130,9 @@ def test_the_json_block_is_the_envelope() -> None:
     """The error shown has exactly the members of a real one."""
     (block,) = blocks("json")
     shown = msgspec.json.decode(block["text"])
-    real = msgspec.json.decode(errors.envelope(errors.InvalidRequest("x", code="model_not_found", param="model"), "req_1"))
+    real = msgspec.json.decode(
+        errors.envelope(errors.InvalidRequest("x", code="model_not_found", param="model"), "req_1")
+    )
     assert list(shown["error"]) == list(real["error"])
     assert {k: shown["error"][k] for k in ("type", "code", "param", "status")} == {
         k: real["error"][k] for k in ("type", "code", "param", "status")
@@ -169,7 +176,8 @@ def test_the_table_of_hooks_is_the_hookspecs() -> None:
     """The table names every hook once, with the colour of its spec, in the order of call."""
     shown = {quoted(row[0])[0]: row[2] for row in rows("Hooks")}
     assert shown == {
-        name: "async" if asyncio.iscoroutinefunction(getattr(hookspecs, name)) else "sync" for name in all_hooks()
+        name: "async" if asyncio.iscoroutinefunction(getattr(hookspecs, name)) else "sync"
+        for name in all_hooks()
     }
     assert len(rows("Hooks")) == len(shown)
 

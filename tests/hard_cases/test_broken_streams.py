@@ -64,6 +64,17 @@ async def test_t27_a_head_without_a_body_is_no_empty_success(case: Case) -> None
             case.refused(reply, 502, code="upstream_error")
 
 
+async def test_t27_bytes_of_another_kind_get_no_event_mixed_in(case: Case) -> None:
+    """Audio that breaks off is cut where it broke: an error event would be noise in it."""
+    await case.start()
+    sound = b"\xff\xfb\x90\x44" * 1000
+    case.upstream.reply(chunks=[sound], headers={"Content-Type": "audio/mpeg"}, end="cut")
+    reply = await case.ask(post({"input": "hi"}, "/v1/mock/audio/speech"))
+    assert (reply.status, reply.is_whole) == (200, False)
+    assert reply.body == sound
+    assert (await case.last()).outcome is Outcome.TRUNCATED
+
+
 async def test_t27_http_1_0_clients_can_tell(case: Case) -> None:
     """Without chunks a cut would look complete: an HTTP/1.0 client gets the error event, or a reset."""
     await case.start()

@@ -64,6 +64,27 @@ async def test_t31_a_stream_may_be_drained_for_its_usage(case: Case) -> None:
     assert case.upstream.connections_opened == 1
 
 
+async def test_t31_a_client_that_leaves_in_its_own_request(case: Case) -> None:
+    """Gone before its body was all here: nothing is sent upstream, and nothing is an error."""
+    await case.start()
+    async with await case.wire() as wire:
+        await wire.send(post(chat())[:-20])
+        await asyncio.sleep(0.05)
+    ended = await case.last()
+    assert (ended.outcome, ended.status) == (Outcome.CANCELLED, 499)
+    assert case.upstream.seen == []
+
+
+async def test_t31_a_client_that_leaves_a_reply_of_a_plugin(case: Case) -> None:
+    """The same where no provider is asked: what a plugin streams ends with its client."""
+    await case.start(base=("openai", "demo"))
+    async with await case.wire() as wire:
+        await wire.send(post(chat("demo/chat", stream=True)))
+        await wire.head()
+        assert await wire.chunk()
+    assert (await case.last()).outcome is Outcome.CANCELLED
+
+
 @pytest.mark.parametrize(("model", "status"), [("fx-silent", 499), ("fx-stall", 200), ("fx-slow-20", 499)])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_t32_a_client_that_leaves_a_silent_provider(

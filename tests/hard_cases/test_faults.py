@@ -13,6 +13,7 @@ from raven_proxy.mock import ScriptedReply
 from .conftest import Case
 
 JSON = {"Content-Type": "application/json"}
+UPSTREAM = {"name": "early", "provider": "ollama"}  # it needs no key
 WHOLE = b'{"id":"x","choices":[{"index":0,"message":{"role":"assistant","content":"Hello there"}}]}'
 
 
@@ -152,6 +153,37 @@ async def test_t100_connections_are_used_again_only_where_they_may_be(case: Case
         second = await case.chat("mock/plain")
         assert second.json()["model"] == "plain"
     assert len(case.upstream.seen) == 6
+
+
+@pytest.mark.parametrize("status", [200, 413])
+async def test_t100_an_answer_before_the_request_was_read_holds_nothing(case: Case, status: int) -> None:
+    """A provider that answers at the head and reads no further: its answer counts, its connection is dropped."""
+    body = b'{"choices":[]}' if status == 200 else b'{"error":{"message":"too large"}}'
+    opened: list[asyncio.StreamWriter] = []
+
+    async def answer_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)  # and then it neither reads nor closes
+
+    server = await asyncio.start_server(answer_early, "127.0.0.1", 0, limit=2**16)
+    port = server.sockets[0].getsockname()[1]
+    case.upstreams = []
+    gateway = await case.start(
+        config={"upstreams": [{**UPSTREAM, "base_url": f"http://127.0.0.1:{port}/v1"}]}
+    )
+    reply = await case.chat("early/any", padding="x" * 20_000_000)
+    assert reply.status == status
+    upstream = gateway.gateway.pipeline.upstreams["early"]
+    async with asyncio.timeout(2):
+        while upstream.open_connections:
+            await asyncio.sleep(0.01)
+    assert len((await case.settle())[0].attempts) == 1
+    case.recorder.finished.clear()  # that attempt was seen by no mock upstream
+    server.close()
+    for writer in opened:
+        writer.transport.abort()
 
 
 async def test_t100_many_at_once_on_connections_that_all_died(case: Case) -> None:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from raven_proxy import Exchange, Forbidden, hookimpl
+from raven_proxy.mock import ScriptedReply
 
 from .conftest import Case
 from .wire import chat, post
@@ -44,6 +45,20 @@ async def test_t11_unknown_reply_headers_are_dropped(case: Case) -> None:
     headers = (await case.chat()).headers
     assert headers["openai-version"] == "2020-10-01"
     assert not {"x-never-heard-of", "openai-api-key"} & headers.keys()
+
+
+async def test_t11_trailers_stay_here(case: Case) -> None:
+    """What a provider sends behind a chunked body is no header of the reply."""
+    await case.start()
+    raw = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTrailer: X-Late\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX-Late: secret\r\nSet-Cookie: a=b\r\n\r\n"
+    )
+    case.upstream.script(ScriptedReply(framing="raw", chunks=[raw]))
+    reply = await case.chat()
+    assert reply.body == b"{}"
+    assert not {"trailer", "x-late", "set-cookie"} & reply.headers.keys()
+    assert (await case.chat()).status == 200
 
 
 async def test_t12_own_headers_of_a_client_are_overwritten(case: Case) -> None:

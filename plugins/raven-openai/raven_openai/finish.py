@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = ["FOREIGN_WORD", "normalize", "rewrite"]
+__all__ = ["FOREIGN_IN_STREAM", "FOREIGN_WORD", "normalize", "rewrite"]
 
 STANDARD = frozenset({"stop", "length", "tool_calls", "content_filter", "error", "function_call"})
 
@@ -43,6 +43,10 @@ _WORD = re.compile(rb'("finish_reason"\s*:\s*)"([^"\\]*)"')
 FOREIGN_WORD = re.compile(
     rb'"finish_reason"\s*:\s*"(?!(?:stop|length|tool_calls|content_filter|error|function_call)")'
 )
+# In a stream an empty word is a way to say "not yet", in every chunk but the last.
+FOREIGN_IN_STREAM = re.compile(
+    rb'"finish_reason"\s*:\s*"(?!(?:stop|length|tool_calls|content_filter|error|function_call|)")'
+)
 _TOOL_CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{')
 
 
@@ -63,8 +67,8 @@ def normalize(word: str, words: Mapping[str, str], text: bytes = b"") -> str:
     return "content_filter" if word.startswith("content_filter") else "stop"
 
 
-def rewrite(text: bytes, words: Mapping[str, str]) -> bytes:
-    """Put standard words in the place of a vendor's own, in JSON or SSE text.
+def rewrite(text: bytes, words: Mapping[str, str], *, streamed: bool = False) -> bytes:
+    """Put standard words in the place of a vendor's own, in JSON or, `streamed`, in one event.
 
     The vendor's word is kept beside it as `native_finish_reason`, unless the vendor says that
     itself. Every other byte stays.
@@ -73,7 +77,7 @@ def rewrite(text: bytes, words: Mapping[str, str]) -> bytes:
 
     def replace(match: re.Match[bytes]) -> bytes:
         native = match[2].decode("utf-8", "replace")
-        if native in STANDARD:
+        if native in STANDARD or (streamed and not native):
             return match[0]
         changed = match[1] + b'"' + normalize(native, words, text).encode() + b'"'
         return changed if is_native_given else changed + b',"native_finish_reason":"' + match[2] + b'"'

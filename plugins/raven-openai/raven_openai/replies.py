@@ -43,7 +43,7 @@ def open_stage(*, streamed: bool, hide_usage: bool, words: Mapping[str, str] | N
     if words is None:
         return hiding
     table = words
-    wording = EventFilter(finish.FOREIGN_WORD, lambda event: finish.rewrite(event, table))
+    wording = EventFilter(finish.FOREIGN_IN_STREAM, lambda event: finish.rewrite(event, table, streamed=True))
     return wording if hiding is None else _Both(hiding, wording)
 
 

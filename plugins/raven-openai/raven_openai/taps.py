@@ -25,7 +25,7 @@ _BATCH = 16 * 1024
 _LONGEST_EVENT = 256 * 1024  # a longer one holds an image or a file; it is not read
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
-_FINISH = re.compile(rb'"finish_reason"\s*:\s*"([^"\\]*)"')
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"([^"\\]+)"')
 _ERROR = re.compile(rb'"error"(?!\s*:\s*null)')
 _ERROR_EVENT = re.compile(rb"event: ?error")
 

@@ -248,3 +248,15 @@ def test_an_empty_word_beside_tool_calls_means_tool_calls() -> None:
 def test_a_vendors_own_words_win(name: str) -> None:
     for native, standard in (PRESETS[name].finish_words or {}).items():
         assert normalize(native, PRESETS[name].finish_words or {}) == standard
+
+
+def test_an_empty_finish_reason_in_a_stream_is_not_an_end() -> None:
+    """Vendors that write `""` until the last chunk are passed on as they are, and metered by the last word."""
+    stream = (
+        b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":""}]}\n\n'
+        b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"eos"}]}\n\ndata: [DONE]\n\n'
+    )
+    stage = open_stage(streamed=True, hide_usage=False, words={})
+    assert stage is not None
+    out = stage.feed(stream) + stage.close()
+    assert out == stream.replace(b'"eos"', b'"stop","native_finish_reason":"eos"')
