@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from raven_proxy import cli, mock, process
+from raven_proxy import mock, plugins, process
 from raven_proxy.cli import main
 from raven_proxy.errors import ConfigError
 
@@ -143,7 +143,7 @@ def test_two_plugins_cannot_offer_one_command(monkeypatch: pytest.MonkeyPatch) -
         add(click.Command("twice"))
         add(click.Command("twice"))
 
-    monkeypatch.setattr(cli.plugins, "call_register", call_register)
+    monkeypatch.setattr(plugins, "call_register", call_register)
     result = run("twice")
     assert result.exit_code == 1
     assert "the command 'twice' is already registered" in result.stderr

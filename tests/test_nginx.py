@@ -58,7 +58,8 @@ def find(program: str) -> str:
     found = shutil.which(program, path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")
     if found is None:
         reason = f"{program} is not installed"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    assert found is not None
     return found
 
 

@@ -29,7 +29,11 @@ SPACE = st.text(" \t\r\n", max_size=2)
 def bodies(draw: st.DrawFn) -> tuple[bytes, dict[str, bytes]]:
     """A JSON object written in any legal way, and the text of each member's value."""
     names = draw(st.lists(NAMES, unique=True, max_size=5))
-    space = (lambda: draw(SPACE).encode()) if draw(st.booleans()) else lambda: b""
+    spaced = draw(st.booleans())
+
+    def space() -> bytes:
+        return draw(SPACE).encode() if spaced else b""
+
     texts: dict[str, bytes] = {}
     members: list[bytes] = []
     for name in names:

@@ -12,7 +12,7 @@ from raven_proxy.tasks import Tasks
 async def test_a_task_is_held_until_it_ends() -> None:
     tasks = Tasks()
     gate = asyncio.Event()
-    task = tasks.spawn(gate.wait(), "waits")  # type: ignore[arg-type]
+    task = tasks.spawn(gate.wait(), "waits")
     assert (len(tasks), task.get_name()) == (1, "waits")
     gate.set()
     await task
@@ -26,7 +26,7 @@ async def test_a_failure_is_logged_under_the_tasks_name() -> None:
 
     tasks = Tasks()
     with capture_logs() as events:
-        tasks.spawn(fails(), "fails")
+        tasks.launch(fails(), "fails")
         await asyncio.sleep(0.01)
     assert [(event["event"], event["task"]) for event in events] == [("task failed", "fails")]
 
@@ -39,7 +39,7 @@ async def test_settling_waits_for_what_ends_and_cancels_what_does_not() -> None:
         done.append(name)
 
     tasks = Tasks()
-    tasks.spawn(work("quick", 0.01), "quick")
+    tasks.launch(work("quick", 0.01), "quick")
     late = tasks.spawn(work("late", 60), "late")
     await tasks.settle(0.1)
     assert done == ["quick"]

@@ -123,7 +123,7 @@ def test_a_toml_block_is_a_config(block: dict[str, str], monkeypatch: pytest.Mon
     """Every TOML block is read and assembled as a whole config."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     config = decode_table(tomllib.loads(block["text"]), Config, "README.md")
-    assert assemble(config, ())
+    assert assemble(config, ()).config is config
 
 
 def test_the_json_block_is_the_envelope() -> None:

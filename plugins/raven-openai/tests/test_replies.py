@@ -210,7 +210,6 @@ def test_standard_finish_reasons_pass_untouched(cuts: Cuts, word: str) -> None:
         ("sensitive", "content_filter"),
         ("abort", "error"),
         ("something new", "stop"),
-        ("", "stop"),
     ],
 )
 def test_foreign_finish_reasons_are_translated_and_kept(cuts: Cuts, native: str, standard: str) -> None:
