@@ -6,6 +6,8 @@ that went out as an attempt.
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from .catalogue import may_call
@@ -28,6 +30,7 @@ from .splice import scan
 
 __all__ = ["find_raw_face", "forward", "resolve"]
 
+_PROXY_KEY = re.compile(r"rk_(?:live|test)_")  # the query goes up as it is, and no key of ours with it
 _MAX_ERROR_BYTES = 256 * 1024
 _MAX_MODEL = 512  # characters
 
@@ -41,6 +44,10 @@ def find_raw_face(exchange: Exchange, principal: Principal) -> Face:
     candidates = exchange.pipeline.catalogue.raw_upstreams(name)
     if not candidates:
         raise NotFound(f"There is no provider or upstream named {name!r}.")
+    if _PROXY_KEY.search(exchange.request.raw_path):
+        raise InvalidRequest(
+            "A proxy key stands in the query; send it in the Authorization header.", param="query"
+        )
     exchange.candidates = candidates
     provider = candidates[0].upstream.provider
     face = provider.find_face(exchange.request.method, exchange.params["endpoint"])

@@ -6,8 +6,8 @@ the arguments that it wants. Hooks of one kind run in the order of `plugins` in 
 
 Gates (`authenticate` to `before_send`) may raise `Refused`, which the client sees in its own
 dialect. Anything else a gate raises, or a gate that outlasts `[plugin.NAME] timeout_s`
-(default 10 s), is a 500 and the request is not forwarded: gates fail closed. Stages fail
-closed too. `finish_exchange` observes, and fails quietly.
+(default 10 s), is a 500 (at `authenticate` a 503) and the request is not forwarded: gates fail
+closed. Stages fail closed too. `finish_exchange` observes, and fails quietly.
 
     register_faces, register_providers, register_routes, register_commands
     startup → (authenticate → check_request → answer → choose_upstreams
@@ -54,7 +54,8 @@ def register_faces(register: Callable[[Face], None]) -> None:
 def register_providers(register: Callable[..., None]) -> None:
     """Offer a vendor's API under a name and any number of presets.
 
-    `register(provider, presets=())`. Names must be unique over all plugins.
+    `register(provider, presets=())`, once per start or reload. Names must be unique over all plugins.
+    With `implicit=True` an upstream of the provider's own name exists without any config.
 
         @hookimpl
         def register_providers(self, register):

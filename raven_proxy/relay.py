@@ -58,6 +58,7 @@ class Relay:
         "_send_timeout_s",
         "_send_timer",
         "_source",
+        "_unsent",
         "_watch",
         "done",
     )  # fmt: skip
@@ -85,6 +86,7 @@ class Relay:
         self._meter = EventMeter(config.max_event_bytes) if is_sse else None
         self._send_timeout_s = config.send_timeout_s
         self._send_timer: asyncio.TimerHandle | None = None
+        self._unsent = 0  # bytes that the client had not taken when that timer was set
         self._held = False
         self._last_written = b""
         self.done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -170,8 +172,7 @@ class Relay:
         if not self._held and not self.done.done():
             self._held = self._watch.paused = True
             self._source.hold()
-            loop = asyncio.get_running_loop()
-            self._send_timer = loop.call_later(self._send_timeout_s, self._client_too_slow)
+            self._await_client()
 
     def client_drained(self) -> None:
         """The client takes bytes again."""
@@ -239,9 +240,19 @@ class Relay:
         self._source.abort()
         self.fail(error)
 
-    def _client_too_slow(self) -> None:
+    def _await_client(self) -> None:
+        if self._client is not None:
+            self._unsent = self._client.unsent()
+        loop = asyncio.get_running_loop()
+        self._send_timer = loop.call_later(self._send_timeout_s, self._look_at_client)
+
+    def _look_at_client(self) -> None:
         client = self._client
-        if client is not None and client.transport is not None:
+        if client is None or client.transport is None:
+            return
+        if client.unsent() < self._unsent:
+            self._await_client()  # slow, but it reads
+        else:
             client.transport.abort()  # connection_lost cancels the handler, which calls `leave`
 
     def _keep_alive(self) -> None:

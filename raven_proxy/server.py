@@ -8,6 +8,10 @@ writer that can be watched without a task. Requests are judged in `gateway`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import sys
+import termios
 from collections.abc import Awaitable, Callable
 from secrets import token_hex
 from typing import Any, Protocol, cast
@@ -109,6 +113,17 @@ class ClientConnection(web.RequestHandler):
             self._outbox.clear()
             if self.transport is not None:
                 self.transport.write(data)
+
+    def unsent(self) -> int:
+        """Count the bytes that the client has not taken, those in the kernel included."""
+        transport = self.transport
+        if transport is None:
+            return 0
+        size = transport.get_write_buffer_size()
+        with contextlib.suppress(OSError, AttributeError):  # not every kernel or transport tells
+            sock = transport.get_extra_info("socket")
+            size += int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        return size
 
     def pause_writing(self) -> None:
         """Tell whoever feeds this client."""

@@ -15,6 +15,7 @@ from time import monotonic
 from urllib.parse import SplitResult, urlsplit
 
 import aiohappyeyeballs
+import structlog
 
 from .config import UpstreamConfig
 from .connection import UpstreamConnection
@@ -24,6 +25,8 @@ from .headers import write_head
 from .providers import Provider
 
 __all__ = ["Upstream"]
+
+_log = structlog.get_logger("raven_proxy.upstream")
 
 # Providers close idle connections after 60 s and more; leave before they do.
 _MAX_IDLE_S = 50.0
@@ -107,6 +110,7 @@ class Upstream:
                     f"The upstream {self.name} did not accept a connection in time."
                 ) from None
             if isinstance(error, OSError | ssl.SSLError):
+                _log.warning("upstream could not be reached", upstream=self.name, reason=str(error))
                 raise UpstreamError(f"The upstream {self.name} could not be reached.") from error
             raise
 

@@ -335,6 +335,7 @@ def test_an_error_while_registering_names_the_plugin_and_the_line() -> None:
             register("no face")
 
     line = Clumsy.register_faces.__code__.co_firstlineno + 2
+    elsewhere: Any = int
     place = rf"plugin plug: register_faces: .*test_plugins\.py:{line}: invalid literal"
     with pytest.raises(ConfigError, match=place):
-        call_register(register([wrap(Clumsy())]), "register_faces", lambda text: print(int(text)))
+        call_register(register([wrap(Clumsy())]), "register_faces", elsewhere)

@@ -249,7 +249,7 @@ async def test_workers_share_the_port_and_one_that_dies_is_replaced(tmp_path: Pa
         (["--port", "BUSY"], {}, "Address already in use"),
         (["--host", "no-such-host.invalid"], {}, "listen: no-such-host.invalid:4000: "),
         (["--config", "none.toml"], {}, "none.toml: cannot be read"),
-        (["--data-dir", "/proc/none"], {}, "/proc/none"),
+        (["--data-dir", "/proc/none", "--port", "0"], {}, "/proc/none"),
         (["--host", "0.0.0.0", "--port", "0"], {"RAVEN_SECRET": "changeme"}, "RAVEN_SECRET is too weak"),
     ],
 )

@@ -218,19 +218,19 @@ async def test_a_drain_is_first_not_ready_then_not_listening_and_ends_what_is_in
     raven: GatewayStarter, upstream: MockUpstream
 ) -> None:
     gateway = await raven(upstreams=[upstream], config={"drain_timeout_s": 5})
-    upstream.script(ScriptedReply(chunks=[b"data: {}\n\n", 1.0, b"data: [DONE]\n\n"], headers=SSE))
+    upstream.script(ScriptedReply(chunks=[b"data: {}\n\n", 2.0, b"data: [DONE]\n\n"], headers=SSE))
     async with await Wire.open(gateway.url) as wire, await Wire.open(gateway.url) as idle:
         await wire.send(post(chat(stream=True, stream_options={"include_usage": True})))
         await wire.head()
         await idle.send(LIVE)
         await idle.reply()
-        stopping = asyncio.get_running_loop().create_task(gateway.service.stop(grace_s=0.3))
+        stopping = asyncio.get_running_loop().create_task(gateway.service.stop(grace_s=0.6))
         await asyncio.sleep(0.1)
         async with await Wire.open(gateway.url) as late:  # within the grace it still accepts
             await late.send(READY)
             reply = await late.reply()
             assert (reply.status, reply.headers["connection"]) == (503, "close")
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.8)
         with pytest.raises(OSError, match=r"."):
             await Wire.open(gateway.url)
         body = b""

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from raven_proxy.collector import Collector
 from raven_proxy.config import UpstreamConfig
@@ -372,9 +373,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def openssl(command: str) -> None:
         subprocess.run(["openssl", *command.split()], check=True, capture_output=True, cwd=folder)
 
-    openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=throw-away -keyout ca.key -out ca.pem")
+    # Python 3.13 and newer insist on what RFC 5280 asks of certificates.
+    authority = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=throw-away -keyout ca.key -out ca.pem"
+    openssl(f"{authority} -addext keyUsage=critical,keyCertSign,cRLSign")
     openssl("req -newkey rsa:2048 -nodes -subj /CN=server -keyout server.key -out server.csr")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    (folder / "names").write_text(
+        "subjectAltName=IP:127.0.0.1,DNS:localhost\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
+    )
     sign = "x509 -req -in server.csr -out server.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2"
     openssl(f"{sign} -extfile names")
     return folder
@@ -403,8 +408,11 @@ async def test_tls_is_spoken_with_a_named_authority_and_connections_are_kept(
 
 async def test_a_certificate_of_an_unknown_authority_is_refused(tls_mock: MockUpstream) -> None:
     upstream = make(tls_mock.url)
-    with pytest.raises(UpstreamError, match="could not be reached"):
+    with capture_logs() as events, pytest.raises(UpstreamError, match="could not be reached"):
         await fetch(upstream)
+    assert [(event["upstream"], "CERTIFICATE_VERIFY_FAILED" in event["reason"]) for event in events] == [
+        ("up", True)
+    ]
     await asyncio.sleep(0.02)
     assert upstream.open_connections == 0
     assert tls_mock.seen == []

@@ -19,12 +19,12 @@ async def test_silence_is_noticed_once() -> None:
 
 async def test_bytes_put_silence_off_but_not_the_total() -> None:
     late: list[UpstreamTimeout] = []
-    watch = Watch(0.05, 0.15, late.append)
-    for _ in range(12):
+    watch = Watch(0.15, 0.6, late.append)
+    for _ in range(25):
         await asyncio.sleep(0.01)
         watch.touch()
     assert late == []
-    for _ in range(6):
+    for _ in range(45):
         await asyncio.sleep(0.01)
         watch.touch()
     assert [str(error) for error in late] == ["The reply took longer than the total limit."]

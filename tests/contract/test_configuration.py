@@ -103,6 +103,30 @@ def test_with_every_setting_in_force_the_example_still_loads(
     assert pipeline.catalogue.resolve("safe")[1].upstream.name == "local"
 
 
+def written_elsewhere() -> list[Any]:
+    """Find the TOML blocks of every README but the main one, which is tested with the rest of its code."""
+    root = FOLDER.parent
+    paths = [*PLUGINS.glob("*/README.md"), *(root / "examples").rglob("README.md")]
+    return [
+        pytest.param(block, id=f"{path.parent.name}-{number}")
+        for path in sorted(paths)
+        for number, block in enumerate(re.findall(r"(?ms)^```toml\n(.*?)^```$", path.read_text()))
+    ]
+
+
+@pytest.mark.parametrize("text", written_elsewhere())
+def test_a_config_in_a_readme_is_one(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every TOML block in the README of a plugin or an example is a config that loads."""
+    for name in re.findall(r'env = "(\w+)"', text):
+        monkeypatch.setenv(name, "sk-test")
+    path = tmp_path / "raven.toml"
+    path.write_text(text)
+    config = load(path)
+    installed = {plugin.name for plugin in plugins.load(Config(), None)}
+    if set(config.plugins or ()) | set(config.plugin) <= installed:
+        assert assemble(config, ()).config is config
+
+
 def test_every_setting_is_explained() -> None:
     """Above every setting stands what it means, in words."""
     lines = EXAMPLE.read_text().splitlines()

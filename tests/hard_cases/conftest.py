@@ -16,7 +16,8 @@ from raven_proxy.exchange import Attempt
 from raven_proxy.harness import ADMIN_KEY, GatewayStarter, RunningGateway
 from raven_proxy.mock import MockUpstream
 
-from .refusals import refusal as refusal  # a fixture, for every module here
+from .drop_ins import files as files  # a fixture, for every module here
+from .refusals import refusal as refusal
 from .wire import CANARY, RawReply, Wire, ask, chat, post
 
 PROVIDER_KEY = "sk-upstream-test"  # what `raven` configures for a MockUpstream

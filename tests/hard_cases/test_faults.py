@@ -157,7 +157,7 @@ async def test_t100_connections_are_used_again_only_where_they_may_be(case: Case
 
 @pytest.mark.parametrize("status", [200, 413])
 async def test_t100_an_answer_before_the_request_was_read_holds_nothing(case: Case, status: int) -> None:
-    """A provider that answers at the head and reads no further: its answer counts, its connection is dropped."""
+    """A provider that answers at the head and reads no further: answer passed on, connection dropped."""
     body = b'{"choices":[]}' if status == 200 else b'{"error":{"message":"too large"}}'
     opened: list[asyncio.StreamWriter] = []
 

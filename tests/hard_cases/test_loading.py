@@ -112,8 +112,9 @@ def test_t129_a_name_twice_is_refused(refusal: Refusal) -> None:
 def test_t129_a_missing_folder_is_refused(tmp_path: Path) -> None:
     """A drop-in folder that is not there would be plugins that are silently absent."""
     missing = tmp_path / "nowhere"
-    for command in ("check", "serve"):
-        assert str(missing) in refused(command, "--plugins-dir", str(missing))
+    where = ("--plugins-dir", str(missing))
+    assert str(missing) in refused("check", *where)
+    assert str(missing) in refused("serve", *where, "--port", "0", "--data-dir", str(tmp_path / "data"))
 
 
 def package(folder: Path, dist: str, module: str, code: str, name: str = "fake") -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -188,6 +190,55 @@ async def test_t115_a_slow_upload_with_progress_survives(case: Case) -> None:
         assert reply.status == 200
         assert max(taken) < 0.25
     assert case.upstream.seen[0].body.endswith(b'"}')
+
+
+async def ask_and_forget(case: Case, *, stream: bool) -> socket.socket:
+    """Ask for 20 MB on a connection with a small window, and read nothing."""
+    data = b"data: {}\n\n" * 2_000_000 + b"data: [DONE]\n\n"
+    headers = {"Content-Type": "text/event-stream" if stream else "application/json"}
+    if stream:
+        case.upstream.reply(chunks=[data], headers=headers)
+    else:
+        case.upstream.reply(body=b'{"x":"%b"}' % (b"y" * 20_000_000), headers=headers)
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    sock.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(sock, ("127.0.0.1", urlsplit(case.url).port))
+    await loop.sock_sendall(sock, post(chat(stream=stream)))
+    return sock
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the kernel has no such limit")
+@pytest.mark.parametrize("stream", [False, True])
+async def test_t115_a_client_that_never_reads_is_let_go(case: Case, stream: bool) -> None:
+    """A reply that nobody takes does not stay in memory: after `send_timeout_s` the connection ends."""
+    gateway = await case.start(config={"send_timeout_s": 0.5})
+    sock = await ask_and_forget(case, stream=stream)
+    server = gateway.service._server
+    assert server is not None
+    await case.upstream.wait_until(lambda: server.connections)
+    await case.upstream.wait_until(lambda: not server.connections, timeout_s=8)
+    sock.close()
+    await case.upstream.wait_until(lambda: case.upstream.connections <= 1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_t115_a_client_that_reads_slowly_gets_it_all(case: Case, stream: bool) -> None:
+    """A reply that takes many times `send_timeout_s` arrives whole, as long as it is taken."""
+    await case.start(config={"send_timeout_s": 0.5})
+    sock = await ask_and_forget(case, stream=stream)
+    loop = asyncio.get_running_loop()
+    got, tail, began = 0, b"", time.monotonic()
+    while not tail.endswith(b"0\r\n\r\n" if stream else b'y"}'):
+        piece = await asyncio.wait_for(loop.sock_recv(sock, 1_000_000), 5)
+        assert piece, "it was cut"
+        got, tail = got + len(piece), (tail + piece)[-16:]
+        if time.monotonic() - began < 2:  # four limits; the rest may come as fast as it can
+            await asyncio.sleep(0.2)
+    assert got > 20_000_000
+    assert time.monotonic() - began > 1.5
+    sock.close()
 
 
 async def test_t115_a_kept_connection_may_rest_between_requests(case: Case) -> None:

@@ -3,75 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
 from raven_proxy import ConfigError, Outcome
-from raven_proxy.harness import ADMIN_KEY, ADMINISTRATOR, RunningGateway
+from raven_proxy.harness import ADMINISTRATOR, RunningGateway
 from raven_proxy.mock import MockUpstream
 
 from .conftest import Case
-from .running import serve, write_config
-from .wire import CHAT, Wire, chat, post
-
-STAMP = """
-from raven_proxy import Face, Reply, hookimpl, read_nothing
-
-started, stopped = [], []
-
-
-@hookimpl
-def register_routes(register):
-    async def serve(exchange):
-        return Reply(body=b"{version}")
-
-    face = Face(name="v", path="/version-{version}", methods=("GET",), read_call=read_nothing, serve=serve)
-    register(face)
-
-
-@hookimpl
-async def check_request(exchange):
-    exchange.response_headers["x-stamp"] = "{version}"
-
-
-@hookimpl
-def open_stage(exchange):
-    return Stage() if exchange.stream else None
-
-
-class Stage:
-    def feed(self, data):
-        return data.replace(b'"content":"', b'"content":"{version}:')
-
-    def close(self):
-        return b""
-"""
-
-
-class Files:
-    """The drop-in folder of a test."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-
-    def stamp(self, version: str) -> None:
-        self.write("stamp.py", STAMP.replace("{version}", version))
-
-    def write(self, name: str, text: str) -> None:
-        (self.folder / name).write_text(text)
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    made = Files(tmp_path / "drop-ins")
-    made.stamp("one")
-    return made
+from .drop_ins import HARMLESS, HOOK, RELOAD, STAMP, Files
+from .wire import chat, post
 
 
 def break_config(gateway: RunningGateway, text: str) -> Callable[[], None]:
@@ -82,9 +25,6 @@ def break_config(gateway: RunningGateway, text: str) -> Callable[[], None]:
     return lambda: (path.write_text(before), None)[1]
 
 
-RELOAD = post(b"", "/reload")
-HOOK = "from raven_proxy import hookimpl\n@hookimpl\n"
-HARMLESS = HOOK + "def register_faces(): ...\n"
 BROKEN = {
     "no TOML": 'OLD\nlisten = "127',
     "unknown key": "OLD\nmax_body_byte = 1\n",
@@ -257,53 +197,3 @@ async def test_t134_concurrent_reloads_end_in_one_state(case: Case, files: Files
     assert (await case.chat()).headers["x-stamp"] == "two"
     await case.settle()
     assert gateway.gateway.pipeline.in_flight == 0
-
-
-@pytest.mark.parametrize("by_signal", [True, False], ids=["SIGHUP", "POST"])
-async def test_t134_every_worker_reloads(
-    tmp_path: Path, upstream: MockUpstream, files: Files, by_signal: bool
-) -> None:
-    """SIGHUP, or one management call: both workers change over; a broken file changes neither."""
-    plugins = ["auth-keys", "openai"]
-    config = write_config(tmp_path, upstream, plugins=plugins, plugins_dir=str(files.folder))
-
-    async def reload(gateway: Any, status: int) -> None:
-        if by_signal:
-            gateway.send(signal.SIGHUP)
-        else:
-            assert (await gateway.ask(RELOAD)).status == status
-
-    async def until_all(gateway: Any, pids: list[int], path: str) -> None:
-        async with asyncio.timeout(10):
-            raw = post(b"", path, method="GET")
-            while await gateway.each_worker(pids, raw) != [200, 200]:
-                await asyncio.sleep(0.05)
-
-    async with serve(config, "--workers", "2") as gateway:
-        pids = await gateway.two_workers()
-        await until_all(gateway, pids, "/version-one")
-        wire = await Wire.open(gateway.url)
-        await wire.send(post(chat("mock/fx-paced-100", stream=True)))
-        await wire.head()
-        files.stamp("two")
-        await reload(gateway, 200)
-        await until_all(gateway, pids, "/version-two")
-        assert await gateway.each_worker(pids, post(b"", "/version-one", method="GET")) == [404, 404]
-        body = b""
-        while piece := await wire.chunk():
-            body += piece
-        assert body.endswith(b"data: [DONE]\n\n")
-        assert b"two:" not in body
-        await wire.close()
-        files.stamp("three")
-        files.write("guard.py", "def (\n")
-        await reload(gateway, 400)
-        await asyncio.sleep(0.5)
-        await until_all(gateway, pids, "/version-two")
-        assert "reload failed" in gateway.errors()
-        assert gateway.workers() == pids  # nobody had to be replaced
-        gateway.send(signal.SIGTERM)
-        assert await gateway.ended() == 0
-        assert "Traceback" not in gateway.errors()
-        assert ADMIN_KEY not in gateway.errors()
-    assert {seen.path for seen in upstream.seen} == {CHAT}

@@ -119,6 +119,20 @@ class Loud:
             raise ValueError(f"Authorization: {exchange.headers['authorization']}")
 
 
+def malformed(key: str, cookie: str) -> list[str]:
+    """Requests that are not valid HTTP, or carry a key where none belongs."""
+    return [
+        f"GET /v1/models HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {key}\x00x\r\n\r\n",
+        f"GET /v1/models HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {key}\x01\r\n\r\n",
+        f"GET /v1/models?key={ADMIN_KEY} HTTP/1.1\r\nHost: g\r\n\r\n",
+        f"GET /v1/models?key={key} HTTP/9.9\r\nHost: g\r\nX: {cookie}\r\n\r\n",
+        f"{key}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: g\r\n{key}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: g\r\nX-{key}: {'x' * 9000}\r\n\r\n",
+        f"POST {CHAT} HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {key}\r\nContent-Length: x\r\n\r\n",
+    ]
+
+
 async def test_t66_no_secret_is_left_anywhere_after_a_battery(case: Case) -> None:
     """Keys, cookies and prompts are in no log at debug level, error, database file or open route."""
     case.may_fail = True
@@ -141,17 +155,7 @@ async def test_t66_no_secret_is_left_anywhere_after_a_battery(case: Case) -> Non
             assert reply.status != 500 or model in {"loud", "fx-500"}
         else:
             errors += reply.body.rpartition(b'"error":')[2] if b'"error"' in reply.body else b""
-    malformed = [
-        f"GET /v1/models HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {broken}\x00x\r\n\r\n",
-        f"GET /v1/models HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {broken}\x01\r\n\r\n",
-        f"GET /v1/models?key={ADMIN_KEY} HTTP/1.1\r\nHost: g\r\n\r\n",
-        f"GET /v1/models?key={broken} HTTP/9.9\r\nHost: g\r\nX: {cookie}\r\n\r\n",
-        f"{broken}\r\n\r\n",
-        f"GET / HTTP/1.1\r\nHost: g\r\n{broken}\r\n\r\n",
-        f"GET / HTTP/1.1\r\nHost: g\r\nX-{broken}: {'x' * 9000}\r\n\r\n",
-        f"POST {CHAT} HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {broken}\r\nContent-Length: x\r\n\r\n",
-    ]
-    for text in malformed:
+    for text in malformed(broken, cookie):
         reply = await case.ask(text.encode())
         case.refused(reply, reply.status)
         errors += reply.body

@@ -250,7 +250,7 @@ def test_a_vendors_own_words_win(name: str) -> None:
 
 
 def test_an_empty_finish_reason_in_a_stream_is_not_an_end() -> None:
-    """Vendors that write `""` until the last chunk are passed on as they are, and metered by the last word."""
+    """What vendors write until the last chunk, `""`, is passed on; the last word is put right."""
     stream = (
         b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":""}]}\n\n'
         b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"eos"}]}\n\ndata: [DONE]\n\n'
