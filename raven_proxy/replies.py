@@ -76,7 +76,7 @@ def send_whole(
 ) -> Sent:
     """Send a reply whose body is all here, in one write."""
     keep_alive = keep_alive and exchange.request.keep_alive and not exchange.pipeline.is_draining
-    if status not in _NO_BODY:
+    if status not in _NO_BODY and (body or exchange.request.method != "HEAD"):
         headers["Content-Length"] = str(len(body))
     head = reply_head(exchange, status, headers, keep_alive=keep_alive)
     if client.transport is not None:

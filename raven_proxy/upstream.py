@@ -49,6 +49,8 @@ class Upstream:
         parts, port = _split(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ConfigError(f"upstream {config.name!r}: base_url {url!r} is not an http(s) URL")
+        if parts.query or parts.fragment or parts.username is not None:
+            raise ConfigError(f"upstream {config.name!r}: base_url may hold no user, query or fragment")
         self.name = config.name
         self.preset = config.provider
         self.provider = provider
@@ -61,7 +63,7 @@ class Upstream:
         self.is_tls = parts.scheme == "https"
         self.host = parts.hostname
         self.port = port or (443 if self.is_tls else 80)
-        self.authority = parts.netloc.rpartition("@")[2]
+        self.authority = parts.netloc
         self.max_connections = config.max_connections
         self.open_connections = 0
         self._allow_private = allow_private

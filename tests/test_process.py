@@ -101,6 +101,23 @@ async def test_the_printed_curl_answers_as_it_stands(tmp_path: Path) -> None:
         assert await running.ask(stream=True) == 200
 
 
+def has_ipv6() -> bool:
+    """Say whether this machine can listen on ::1; many containers cannot."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+async def test_an_ipv6_address_is_printed_as_it_is_typed(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    async with serve(tmp_path, "--host", "::1", "--port", "0", "--config", config) as running:
+        assert running.url.startswith("http://[::1]:")
+        assert await running.ask() == 200
+
+
 async def test_the_key_is_shown_once_and_works_after_a_restart(tmp_path: Path) -> None:
     config = write_config(tmp_path)
     async with serve(tmp_path, "--port", "0", "--config", config) as first:

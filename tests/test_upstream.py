@@ -457,6 +457,8 @@ async def test_tls_to_a_port_that_speaks_none_is_an_error() -> None:
         ({"base_url": "api.openai.com/v1"}, "is not an http(s) URL"),
         ({"base_url": "http://x:99999"}, "is not an http(s) URL"),
         ({"base_url": "http://[::1"}, "is not an http(s) URL"),
+        ({"base_url": "https://x/v1?api-version=1"}, "may hold no user, query or fragment"),
+        ({"base_url": "https://user:secret@x/v1"}, "may hold no user, query or fragment"),
         ({"base_url": "https://x", "ca_file": "/none.pem"}, "ca_file: No such file"),
     ],
 )
