@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import HttpResponseParser, RawResponseMessage
@@ -118,7 +119,10 @@ class UpstreamConnection(BaseProtocol):
         payload = self._payload
         if payload is None or not payload.is_eof():
             return None
-        body = payload.read_nowait(-1)
+        body = b""
+        if payload is not EMPTY_PAYLOAD:
+            payload.__class__ = SinkReader
+            body = cast("SinkReader", payload).take()
         self._release()
         return body
 
@@ -144,6 +148,11 @@ class UpstreamConnection(BaseProtocol):
         self._resume_transport_reading()
 
     # -- what the event loop calls ---------------------------------------------
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Read on after the reader's flow control; each body's end asks for it, mostly in vain."""
+        if resume_parser or self._reading_paused:
+            super().resume_reading(resume_parser)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came and pass it on."""

@@ -5,8 +5,6 @@ Observers fail quietly: what they raise is logged and counted, and no client see
 
 from __future__ import annotations
 
-import asyncio
-
 import structlog
 
 from .errors import GatewayError, PluginFailed
@@ -32,7 +30,7 @@ class Observation:
     def add(self, exchange: Exchange) -> None:
         """Take a finished exchange; its observers run as soon as the loop is free."""
         if not self._finished:
-            asyncio.get_running_loop().call_soon(self._begin)
+            self._tasks.loop().call_soon(self._begin)
         self._finished.append(exchange)
 
     def count(self, failure: PluginFailed) -> None:

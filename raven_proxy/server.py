@@ -125,6 +125,11 @@ class ClientConnection(web.RequestHandler):
             size += int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
         return size
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Read on after the reader's flow control; each body's end asks for it, mostly in vain."""
+        if resume_parser or self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def pause_writing(self) -> None:
         """Tell whoever feeds this client."""
         super().pause_writing()

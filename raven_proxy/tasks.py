@@ -18,16 +18,23 @@ class Tasks:
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
         return len(self._running)
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Start `work` and keep it until it ends; an exception is logged under `name`."""
-        task = asyncio.get_running_loop().create_task(work, name=name)
+        task = self.loop().create_task(work, name=name)
         self._running.add(task)
         task.add_done_callback(self._forget)
         return task
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Give the event loop. Asked once: Python 3.11 makes a system call of every question."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def launch(self, work: Coroutine[Any, Any, Any], name: str) -> None:
         """Start `work` that nobody waits for."""

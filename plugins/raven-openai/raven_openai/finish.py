@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = ["FOREIGN_IN_STREAM", "FOREIGN_WORD", "normalize", "rewrite"]
+__all__ = ["FOREIGN_IN_STREAM", "FOREIGN_WORD", "STANDARD", "normalize", "rewrite"]
 
 STANDARD = frozenset({"stop", "length", "tool_calls", "content_filter", "error", "function_call"})
 

@@ -16,6 +16,7 @@ from raven_proxy.exchange import Usage
 from raven_proxy.providers import Tally, estimate_tokens
 
 from . import documents, events, finish
+from .plain import read_plain
 from .refusals import read_error, scrub
 from .usage import count_text, estimate_prompt, read_usage
 
@@ -78,6 +79,9 @@ class WholeTap:
     def close(self) -> Tally:
         """Read the document. One that is no JSON object is not `complete`."""
         text = b"".join(self._parts)
+        plain = read_plain(text)
+        if plain is not None:
+            return plain
         metering = self._metering
         document = documents.read(text)
         table = word = error = None
