@@ -6,6 +6,7 @@ Everything here happens before or around authentication and judges only HTTP, no
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING, cast
 
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import BaseRequest, RequestPayloadError
@@ -13,6 +14,9 @@ from aiohttp.web import BaseRequest, RequestPayloadError
 from .config import Config
 from .errors import GatewayError, InvalidRequest, PayloadTooLarge
 from .exchange import Exchange
+
+if TYPE_CHECKING:
+    from .server import ClientConnection
 
 __all__ = ["check_protocol", "read_body", "require_json"]
 
@@ -101,9 +105,9 @@ def _continue(exchange: Exchange) -> None:
         raise GatewayError(
             "Only 100-continue can be expected.", status=417, code="bad_request", type="invalid_request_error"
         )
-    transport = exchange.request.transport
-    if transport is not None and exchange.request.version >= (1, 1):
-        transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    if exchange.request.version >= (1, 1):
+        client = cast("ClientConnection", exchange.request.protocol)
+        client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 def _too_large(limit: int) -> PayloadTooLarge:

@@ -79,13 +79,10 @@ def send_whole(
     if status not in _NO_BODY and (body or exchange.request.method != "HEAD"):
         headers["Content-Length"] = str(len(body))
     head = reply_head(exchange, status, headers, keep_alive=keep_alive)
-    if client.transport is not None:
-        if exchange.request.method == "HEAD" or status in _NO_BODY:
-            client.transport.write(head)
-        elif len(body) < 65536:
-            client.transport.write(head + body)
-        else:
-            client.transport.writelines((head, body))
+    has_body = exchange.request.method != "HEAD" and status not in _NO_BODY
+    client.send(head + body if has_body else head)
+    if not keep_alive:
+        client.flush()  # before anybody closes
     return SENT if keep_alive else SENT_AND_CLOSE
 
 

@@ -82,9 +82,15 @@ class ClientConnection(web.RequestHandler):
         super().connection_made(transport)
         self._header_timer = self._loop.call_later(self._header_timeout_s, self._head_too_slow)
 
+    def force_close(self) -> None:
+        """Close, after what was said."""
+        self.flush()
+        super().force_close()
+
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget the timer with the connection."""
+        """Forget the timer, and what nobody will read."""
         self._stop_header_timer()
+        self._outbox.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -162,8 +168,8 @@ class ClientConnection(web.RequestHandler):
             f"HTTP/1.1 {error.status} {REASONS[error.status]}\r\ncontent-type: application/json\r\n"
             f"Content-Length: {len(body)}\r\nX-Request-ID: {request_id}\r\nConnection: close\r\n\r\n"
         )
-        if self.transport is not None:
-            self.transport.write(head.encode() + body)
+        self.send(head.encode() + body)
+        self.flush()
         return cast("web.StreamResponse", SENT_AND_CLOSE)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
