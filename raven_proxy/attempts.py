@@ -35,10 +35,10 @@ _MAX_ERROR_BYTES = 256 * 1024
 _MAX_MODEL = 512  # characters
 
 
-def find_raw_face(exchange: Exchange, principal: Principal) -> Face:
+def find_raw_face(exchange: Exchange) -> Face:
     """Find what a `/v1/{provider}/{endpoint}` request speaks, and whom it addresses.
 
-    A known endpoint is judged like its face, scope included; an unknown one passes untouched.
+    A known endpoint is judged like its face, with its scope; an unknown one passes untouched.
     """
     name = exchange.params["provider"]
     candidates = exchange.pipeline.catalogue.raw_upstreams(name)
@@ -53,8 +53,6 @@ def find_raw_face(exchange: Exchange, principal: Principal) -> Face:
     face = provider.find_face(exchange.request.method, exchange.params["endpoint"])
     if face is None:
         return msgspec.structs.replace(exchange.face, read_call=_read_opaque, json_body=False)
-    if face.scope is not None and face.scope not in principal.scopes:
-        raise Forbidden(f"This key lacks the scope {face.scope}.", code="missing_scope")
     # Said here too: a provider that forgot would send the request by its model's name.
     return face if face.raw else msgspec.structs.replace(face, raw=True)
 
@@ -75,16 +73,14 @@ def resolve(exchange: Exchange) -> None:
 def check_model(exchange: Exchange, principal: Principal) -> None:
     """Refuse a model that the key may not call (403, `model_not_allowed`).
 
-    On raw paths only the place counts: there a name means whatever the vendor makes of it. A key
-    that is limited to some models may send no request without one, except to read.
+    On raw paths only the place counts: there a name means whatever the vendor makes of it. A request
+    without a model (files, lists, stored replies) needs a key that may call all of that upstream.
     """
     if principal.allowed_models is None or exchange.face.serve is not None:
         return
     model = exchange.call.model
-    if model is None and exchange.request.method in {"GET", "HEAD"}:
-        return
     name = None if exchange.face.raw else model
-    if model is None or not may_call(principal, name, exchange.candidates):
+    if not may_call(principal, name, exchange.candidates):
         asked = repr(model) if model is not None else "a request that names no model"
         raise Forbidden(f"This key may not call {asked}.", code="model_not_allowed", param="model")
 

@@ -120,7 +120,9 @@ def may_call(principal: Principal, name: str | None, candidates: Iterable[Candid
     bare = [pattern for pattern in patterns if "/" not in pattern]
     places = list(candidates)
     return bool(places) and all(
-        _matches(f"{place.upstream.name}/{place.model}", patterns)
+        not {"*", f"{place.upstream.name}/*", f"{place.upstream.preset}/*"}.isdisjoint(patterns)
+        if place.model is None
+        else _matches(f"{place.upstream.name}/{place.model}", patterns)
         or _matches(f"{place.upstream.preset}/{place.model}", patterns)
         or _matches(place.model or "", bare)
         for place in places

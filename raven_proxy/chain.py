@@ -48,6 +48,11 @@ class Chain:
         self._tap = tap
         self._stages = stages
 
+    @property
+    def is_metered(self) -> bool:
+        """Whether somebody watches for the dialect's own end."""
+        return self._tap is not None
+
     def feed(self, data: bytes) -> bytes:
         """Pass the provider's bytes through. Raises GatewayError; a stage fails closed."""
         if self._decoder is not None:

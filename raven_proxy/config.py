@@ -146,7 +146,8 @@ def load(path: str | Path | None, **overrides: Any) -> Config:
     """Read and check a config file; without a path, every default.
 
     `overrides` are top-level keys from the command line, applied where they are not None.
-    Raises ConfigError that names the file, the table and the nearest known key.
+    Relative paths in the file are read from its folder. Raises ConfigError that names the file, the
+    table and the nearest known key.
     """
     table: dict[str, Any] = {}
     if path is not None:
@@ -158,6 +159,7 @@ def load(path: str | Path | None, **overrides: Any) -> Config:
             ) from error
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path}: not valid TOML: {error}") from None
+        _anchor(table, Path(path).parent)
     table |= {name: value for name, value in overrides.items() if value is not None}
     config = decode_table(table, Config, str(path or "the command line"))
     try:
@@ -165,6 +167,19 @@ def load(path: str | Path | None, **overrides: Any) -> Config:
     except ConfigError as error:
         raise ConfigError(f"{path or 'the command line'}: {error}") from error
     return config
+
+
+def _anchor(table: dict[str, Any], folder: Path) -> None:
+    """Read the file's relative paths from its own folder, so that every command means the same place."""
+    table.setdefault("data_dir", "data")
+    upstreams = table.get("upstreams")
+    places: list[tuple[Any, str]] = [(table, "data_dir"), (table, "plugins_dir")]
+    for upstream in upstreams if isinstance(upstreams, list) else ():
+        if isinstance(upstream, dict):
+            places += [(upstream, "ca_file"), (upstream.get("key"), "file")]
+    for holder, name in places:
+        if isinstance(holder, dict) and isinstance(holder.get(name), str):
+            holder[name] = str(folder / holder[name])
 
 
 def _check(config: Config) -> None:

@@ -237,8 +237,11 @@ class PluginFailed(GatewayError):
         self.hook = hook
 
 
-PLUGIN_FAULTS = (Exception, asyncio.CancelledError, SystemExit)
-"""What a plugin may raise without taking the gateway along: `sys.exit()` in a hook ends a request only."""
+PLUGIN_FAULTS = (Exception, asyncio.CancelledError, SystemExit, KeyboardInterrupt)
+"""What a plugin may raise without taking the gateway along: `sys.exit()` in a hook ends a request only.
+
+A real Ctrl-C is a signal that the loop handles: a KeyboardInterrupt inside a hook is the plugin's own.
+"""
 
 
 class ConfigError(Exception):

@@ -81,12 +81,17 @@ class Gateway:
         self.in_flight += 1
         pipeline.in_flight += 1
         try:
+            if client.writing_paused:  # earlier replies on this connection are not read yet
+                await client.drain()
             await self._admit(exchange)
             return await self._respond(exchange, client)
         except GatewayError as error:
             self._note_refusal(exchange, error)
             return send_error(exchange, client, error)
         except asyncio.CancelledError:
+            if client.transport is not None and not exchange.status:  # it is we who leave
+                _ = send_error(exchange, client, Overloaded("The gateway is shutting down."))
+                client.flush()
             self._note_departure(exchange)
             raise
         except Exception as error:
@@ -123,10 +128,10 @@ class Gateway:
             raise Overloaded("The gateway is at its concurrency limit.")
         exchange.client_address = client_address(request.remote or "", headers, pipeline.trusted)
         exchange.principal = principal = await self._authenticate(exchange)
+        if face.raw:
+            exchange.face = face = attempts.find_raw_face(exchange)
         if face.scope is not None and face.scope not in principal.scopes:
             raise Forbidden(f"This key lacks the scope {face.scope}.", code="missing_scope")
-        if face.raw:
-            exchange.face = face = attempts.find_raw_face(exchange, principal)
         if face.json_body and request.method in {"POST", "PUT", "PATCH"}:
             require_json(headers)
         exchange.body = body = await read_body(exchange, pipeline.config)

@@ -66,6 +66,9 @@ async def _serve(config_path: Path | None, overrides: dict[str, Any], sock: sock
 
     # Before anybody can know that we are here, and signal.
     loop.add_signal_handler(signal.SIGHUP, reload)
+    orphan_watch = (
+        gateway.tasks.spawn(_watch_parent(stopped), "watch-parent") if _WORKER in os.environ else None
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     await service.listen(sock)
@@ -77,9 +80,19 @@ async def _serve(config_path: Path | None, overrides: dict[str, Any], sock: sock
     gc.freeze()  # what start-up made is never garbage
     gc.set_threshold(50_000, 20, 50)
     await stopped.wait()
+    if orphan_watch is not None:
+        orphan_watch.cancel()
     for number in (signal.SIGTERM, signal.SIGINT):  # a second signal means now
         loop.add_signal_handler(number, os._exit, 130)
     await service.stop()
+
+
+async def _watch_parent(stopped: asyncio.Event) -> None:
+    """Stop a worker whose parent is gone: nobody would reload, replace or stop it any more."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        await asyncio.sleep(1.0)
+    stopped.set()
 
 
 async def _reload_workers(service: Service) -> None:
@@ -172,6 +185,9 @@ def _greet(gateway: Gateway, sock: socket.socket) -> None:
     host, port = sock.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     click.echo(f"Raven Proxy is listening on {url}")
+    if not gateway.pipeline.authenticate:
+        click.echo("No plugin that knows keys is on (auth-keys): every request will be refused.")
+        return
     key = next((value for kind, value in gateway.announcements if kind == "admin_key"), None)
     if key is None:
         from_environment = "RAVEN_ADMIN_KEY" in os.environ

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from .errors import GatewayError, UpstreamError, UpstreamTimeout, UpstreamTruncated
+from .errors import GatewayError, Overloaded, UpstreamError, UpstreamTimeout, UpstreamTruncated
 from .exchange import Exchange, Outcome
 from .sse import EventMeter
 from .watch import Watch
@@ -143,25 +143,20 @@ class Relay:
         """The reply cannot go on: say so in the client's dialect, and cut."""
         if self.done.done():
             return
-        self._chain.settle()
+        is_metered = self._chain.is_metered
+        tally = self._chain.settle()
         if self._head and self._client is not None:  # nothing is out yet: a proper error reply
             self._stop()
             self.done.set_exception(error)
             return
+        if self._is_sse and is_metered and tally.complete and isinstance(error, UpstreamTruncated):
+            # The dialect's own end had come; what broke off after it is nobody's loss.
+            self._exchange.outcome = Outcome.COMPLETED
+            self._finish_well()
+            return
         self._exchange.error = error
         self._exchange.outcome = Outcome.TRUNCATED if isinstance(error, UpstreamError) else Outcome.FAILED
-        client = self._client
-        if client is not None and client.transport is not None:
-            render = self._exchange.face.dialect.render_stream_error
-            if self._is_sse and render is not None:
-                frame = render(error, self._exchange.id)
-                self._write(frame if self._at_event_end() else b"\n\n" + frame)
-            client.flush()
-            # Without length and without chunks a closed connection would look complete.
-            if self._is_sse or self._chunked:
-                client.force_close()
-            elif client.transport is not None:
-                client.transport.abort()
+        self._cut(error)
         self._stop()
         self.done.set_result(False)
 
@@ -186,6 +181,8 @@ class Relay:
         """The client is gone and nobody needs the rest: stop the provider, settle what came."""
         self._source.abort()
         self._chain.settle()
+        if self._client is not None and self._client.transport is not None:
+            self._cut(Overloaded("The gateway is shutting down."))  # it is we who leave
         self._stop()
         if not self.done.done():
             self.done.set_result(False)
@@ -211,6 +208,21 @@ class Relay:
         return self._held
 
     # -- inside ------------------------------------------------------------------
+
+    def _cut(self, error: GatewayError) -> None:
+        client = self._client
+        if client is None or client.transport is None:
+            return
+        render = self._exchange.face.dialect.render_stream_error
+        if self._is_sse and render is not None:
+            frame = render(error, self._exchange.id)
+            self._write(frame if self._at_event_end() else b"\n\n" + frame)
+        client.flush()
+        # Without length and without chunks a closed connection would look complete.
+        if self._is_sse or self._chunked:
+            client.force_close()
+        elif client.transport is not None:
+            client.transport.abort()
 
     def _write(self, data: bytes) -> None:
         client = self._client

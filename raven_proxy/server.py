@@ -112,6 +112,15 @@ class ClientConnection(web.RequestHandler):
             self._server.flush_soon(self)
         self._outbox.append(data)
 
+    async def drain(self) -> None:
+        """Wait until the client has taken enough. Raises ConnectionError when it is gone."""
+        await self._drain_helper()
+
+    def interrupt(self) -> None:
+        """Cancel what is served here while the connection can still say so."""
+        if self._task_handler is not None and self._current_request is not None:
+            self._task_handler.cancel()
+
     def flush(self) -> None:
         """Write what `send` was given, now."""
         if self._outbox:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from aiohttp import http_parser
@@ -18,7 +18,7 @@ from .core_faces import core_faces
 from .errors import PLUGIN_FAULTS, ConfigError
 from .gateway import Gateway
 from .pipeline import HookCall, Pipeline, is_cancelled
-from .server import Server
+from .server import ClientConnection, Server
 from .storage import SQLiteStorage
 
 __all__ = ["Service", "listen_on"]
@@ -122,6 +122,7 @@ class Service:
             self._server.pre_shutdown()
             while gateway.in_flight and loop.time() < deadline:
                 await asyncio.sleep(0.02)
+            await _interrupt(self._server)
             await self._server.shutdown(0.2)
         await gateway.tasks.settle(max(1.0, deadline - loop.time()))
         await self._stop_plugins(gateway.pipeline.hooks["shutdown"])
@@ -170,6 +171,13 @@ class Service:
         await self._stop_plugins(pipeline.hooks["shutdown"])
         for upstream in pipeline.upstreams.values():
             upstream.close()
+
+
+async def _interrupt(server: Server) -> None:
+    """Let what the drain did not outlast end with an answer: a 503, or a stream's error event."""
+    for connection in server.connections:
+        cast("ClientConnection", connection).interrupt()
+    await asyncio.sleep(0.05)
 
 
 def _limit_sending(sock: socket.socket, timeout_s: float) -> None:

@@ -251,3 +251,20 @@ async def test_t115_a_kept_connection_may_rest_between_requests(case: Case) -> N
             await asyncio.sleep(0.7)
         await wire.send(LIVE)
         assert (await wire.reply()).status == 200
+
+
+async def test_pipelined_requests_wait_for_a_client_that_reads(case: Case) -> None:
+    """Nobody makes the gateway answer ahead without bound: the next request waits for a reader."""
+    gateway = await case.start()
+    host, port = gateway.url.removeprefix("http://").split(":")
+    requests = b"GET /health/live HTTP/1.1\r\nHost: g\r\n\r\n" * 1000
+    loop = asyncio.get_running_loop()
+    sent = 0
+    with socket.create_connection((host, int(port))) as sock:
+        sock.setblocking(False)
+        with suppress(TimeoutError):
+            while sent < 60 * 2**20:
+                async with asyncio.timeout(1.0):
+                    await loop.sock_sendall(sock, requests)
+                sent += len(requests)
+    assert sent < 30 * 2**20  # what the kernel's buffers hold on both sides, and no more
