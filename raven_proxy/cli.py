@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -139,11 +140,11 @@ def list_plugins(config_path: Path | None, plugins_dir: Path | None, as_json: bo
 def new_plugin(name: str, folder: Path) -> None:
     """Write a plugin package that installs, with one test that passes."""
     path = _checked(lambda: scaffold.write(name, folder))
-    click.echo(f"{path} is ready:\n\n  pip install -e {path}\n  pytest {path}\n")
+    click.echo(f'{path} is ready:\n\n  pip install -e "{path}[test]"\n  pytest {shlex.quote(str(path))}\n')
     click.echo(f'Then name it in the config: plugins = [..., "{name}"]')
 
 
-@main.command("mock")
+@main.command("mock", epilog=f"\b\n{mock.fault_table()}")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=4010, show_default=True, type=click.IntRange(0, 65535))
 def mock_command(host: str, port: int) -> None:
@@ -151,11 +152,20 @@ def mock_command(host: str, port: int) -> None:
 
     Models named fx-… misbehave; GET /_seen shows what was received, POST /_script queues replies.
     """
-    click.echo(f"mock upstream on http://{host}:{port}/v1 (Ctrl-C stops it)")
+
+    def announce(running: mock.MockUpstream) -> None:
+        click.echo(f"mock upstream on {running.url} (Ctrl-C stops it)")
+
     try:
-        asyncio.run(mock.serve(host, port))
+        asyncio.run(mock.serve(host, port, started=announce))
     except KeyboardInterrupt:
         return
+    except (OSError, UnicodeError) as error:  # the latter for what can be no host's name
+        # asyncio's own text says it all twice; a name that is not found has a negative number.
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error
+        click.echo(f"raven-proxy: mock: {host}:{port}: {reason}", err=True)
+        sys.exit(1)
 
 
 def _assemble(config: Config) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib.metadata
 import re
 import sys
 import threading
@@ -24,6 +25,7 @@ from .exchange import Exchange, Principal
 from .gateway import Gateway
 from .hookspecs import hookimpl
 from .mock import MockUpstream
+from .plugins import GROUP
 from .service import Service, listen_on
 
 __all__ = ["ADMINISTRATOR", "ADMIN_KEY", "GatewayStarter", "RunningGateway", "name_of"]
@@ -127,9 +129,10 @@ class GatewayStarter:
 
         A plugin is an entry point's name, the path of a one-file plugin, or an object: class, instance
         or module. Its config table is called like the entry point or file; that of a class `ModelList`
-        is "model-list". `config` is the TOML file as a mapping or text. A MockUpstream becomes the
-        upstream "mock" ("mock2", …) of the provider "openai". Who sends `ADMIN_KEY` is `principal`; with
-        the plugin "auth-keys" it is that plugin's administrator key. Raises ConfigError as a start does.
+        is "model-list", or "model-list-under-test" where another plugin of that name is installed.
+        `config` is the TOML file as a mapping or text. A MockUpstream becomes the upstream "mock"
+        ("mock2", …) of the provider "openai". Who sends `ADMIN_KEY` is `principal`; with the plugin
+        "auth-keys" it is that plugin's administrator key. Raises ConfigError as a start does.
         """
         self._started += 1
         folder = self._folder / f"gateway{self._started}"
@@ -182,6 +185,10 @@ class GatewayStarter:
         if isinstance(plugin, Path):
             (drop_ins / plugin.name).symlink_to(plugin.resolve())
         elif not isinstance(plugin, str):
+            if entries := importlib.metadata.entry_points(group=GROUP, name=name):
+                if any(entry.load() is plugin for entry in entries):
+                    return name  # it is installed itself; a file of that name would clash with it
+                name = f"{name}-under-test"
             # A file cannot hold an object, but it can import one.
             module = ModuleType(f"raven_testing_{id(plugin):x}")
             module.Plugin = plugin  # type: ignore[attr-defined]

@@ -189,7 +189,7 @@ def test_serve_says_why_it_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_new_plugin_writes_a_package_and_says_what_to_do(tmp_path: Path) -> None:
     result = run("new-plugin", "my-notes", "--dir", tmp_path)
     assert result.exit_code == 0
-    assert f"pip install -e {tmp_path / 'raven-my-notes'}" in result.output
+    assert f'pip install -e "{tmp_path / "raven-my-notes"}[test]"' in result.output
     assert (tmp_path / "raven-my-notes" / "raven_my_notes" / "__init__.py").is_file()
     assert run("new-plugin", "my-notes", "--dir", tmp_path).exit_code == 1
     assert run("new-plugin", "My Notes").exit_code == 1

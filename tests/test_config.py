@@ -26,7 +26,18 @@ def test_without_a_file_every_default_applies() -> None:
 def test_options_of_the_command_line_win_and_none_is_no_option(tmp_path: Path) -> None:
     path = write(tmp_path, 'listen = "127.0.0.1:1"\ndata_dir = "a"\n')
     config = load(path, listen="127.0.0.1:2", data_dir=None)
-    assert (config.listen, config.data_dir) == ("127.0.0.1:2", "a")
+    assert (config.listen, config.data_dir) == ("127.0.0.1:2", str(tmp_path / "a"))
+
+
+def test_relative_paths_are_read_from_the_files_folder(tmp_path: Path) -> None:
+    """Every command means the same database, wherever it is called."""
+    (tmp_path / "key").write_text("sk-from-a-file")
+    upstream = '[[upstreams]]\nname = "a"\nprovider = "openai"\nkey = { file = "key" }\nca_file = "ca.pem"\n'
+    config = load(write(tmp_path, 'plugins_dir = "p"\n' + upstream))
+    assert (config.data_dir, config.plugins_dir) == (str(tmp_path / "data"), str(tmp_path / "p"))
+    assert config.upstreams[0].key is not None
+    assert config.upstreams[0].key.reveal() == "sk-from-a-file"
+    assert config.upstreams[0].ca_file == str(tmp_path / "ca.pem")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import base64
 import gzip
 import re
 import shutil
+import socket
 import ssl
+import struct
 import subprocess
 import time
 import zlib
@@ -18,7 +20,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from raven_proxy import cli
 from raven_proxy.mock import MockUpstream, ScriptedReply, Seen, fault_table, faults, serve
 from raven_proxy.sse import EventReader
 
@@ -813,3 +817,39 @@ async def test_fx_1xx_comes_before_the_reply(mock: MockUpstream) -> None:
         status, _, body = await wire.reply()
         assert status == 200
         assert said(body) == SAID
+
+
+@pytest.mark.parametrize(("dimensions", "status"), [(-1, 400), (0, 400), (1, 200), (4096, 200), (4097, 400)])
+async def test_the_size_of_an_embedding_has_bounds(mock: MockUpstream, dimensions: int, status: int) -> None:
+    body = {"model": "mock-embedding", "input": "x", "dimensions": dimensions}
+    async with await Wire.open(mock) as wire:
+        await wire.post(body, "/v1/embeddings")
+        assert (await wire.reader.readline()).split()[1] == b"%d" % status
+
+
+async def test_nothing_is_written_to_a_client_that_left(
+    mock: MockUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio logs each write after a failed one; a stream without pauses would be all written."""
+    chunks = [b"x" * 1000] * 10_000
+    mock.reply(chunks=chunks)
+    async with await Wire.open(mock) as wire:
+        sock: socket.socket = wire.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await wire.post(CHAT)
+    await mock.wait_until(lambda: mock.seen and mock.seen[0].closed_early and not mock.connections)
+    assert "socket.send() raised exception" not in caplog.text
+
+
+def test_the_command_says_that_its_port_is_taken_and_nothing_else() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(cli.main, ["mock", "--port", str(port)])
+    assert result.exit_code == 1
+    assert result.output == f"raven-proxy: mock: 127.0.0.1:{port}: Address already in use\n"
+
+
+def test_the_command_shows_the_table_of_faults() -> None:
+    shown = CliRunner().invoke(cli.main, ["mock", "--help"]).output
+    for line in fault_table().splitlines():
+        assert line.strip() in shown

@@ -10,27 +10,28 @@ from click.testing import CliRunner
 
 from raven_proxy import ConfigError, cli, scaffold
 
+BY_CLASS = """
+from raven_my_notes import MyNotes
 
-def run(*command, cwd, path):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(path), os.environ.get("PYTHONPATH", "")])}
+
+async def test_the_class_of_an_installed_plugin_stands_for_it(raven):
+    gateway = await raven([MyNotes], config={"plugin": {"my-notes": {"greeting": "hi"}}})
+    async with gateway.client.get("/v1/models") as reply:
+        assert reply.headers["x-my-notes"] == "hi"
+"""
+PYTEST = (sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider")
+
+
+def run(*command, cwd, path=None):
+    paths = [str(path)] if path else []
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("name", ["notes", "my-own-notes2"])
-def test_the_written_packages_test_passes(tmp_path, name):
+@pytest.mark.parametrize("name", ["notes", "my-own-notes2", "a-b-2"])
+def test_the_written_packages_test_passes_before_it_is_installed(tmp_path, name):
     package = scaffold.write(name, tmp_path)
-    done = run(
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-W",
-        "error",
-        "-p",
-        "no:cacheprovider",
-        cwd=package,
-        path=package,
-    )
+    done = run(*PYTEST, str(package), cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
 
@@ -58,12 +59,19 @@ def test_the_written_package_installs_and_the_gateway_finds_it(tmp_path):
     )
     assert (checked.returncode, checked.stderr) == (0, "")
     assert "ok: 1 plugins" in checked.stdout
+    done = run(*PYTEST, str(package), cwd=tmp_path, path=target)
+    assert done.returncode == 0, done.stdout + done.stderr
+    by_class = package / "tests" / "test_by_class.py"
+    by_class.write_text(BY_CLASS)
+    done = run(*PYTEST, str(by_class), cwd=tmp_path, path=target)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_command_writes_it_and_says_how_to_go_on(tmp_path):
     done = CliRunner().invoke(cli.main, ["new-plugin", "notes", "--dir", str(tmp_path)])
     assert done.exit_code == 0, done.output
-    assert "pip install -e" in done.output
+    package = tmp_path / "raven-notes"
+    assert f'pip install -e "{package}[test]"\n  pytest {package}\n' in done.output
     assert (tmp_path / "raven-notes" / "raven_notes" / "__init__.py").is_file()
 
 

@@ -146,6 +146,9 @@ class Connection(asyncio.Protocol):
         if reply.wire_framing != "raw":
             seen.reply_status = reply.status
         for piece in _wire(reply, seen):
+            if self._transport.is_closing():
+                # The socket failed under an earlier write: connection_lost is due, and cancels us.
+                await self.gone.wait()
             if isinstance(piece, bytes):
                 self._transport.write(piece)
                 if not self._writable.is_set():

@@ -24,6 +24,7 @@ from .scripts import ScriptedReply, Seen
 __all__ = ["answer"]
 
 _CREATED = 1_700_000_000
+_MAX_DIMENSIONS = 4096
 _MODELS = ("mock-small", "mock-large", "mock-embedding")
 _TOKEN = re.compile(r"\S+\s*")
 _TEXTS = {"fx-bytes": "你好🙂", "fx-huge": "x" * (3 * 1024 * 1024)}
@@ -173,6 +174,8 @@ def _texts(choice: _Choice) -> Iterator[Part]:
 
 
 def _embeddings(request: _Embedding) -> ScriptedReply:
+    if request.dimensions is not None and not 1 <= request.dimensions <= _MAX_DIMENSIONS:
+        return error_reply(400, f"'dimensions' must be 1 to {_MAX_DIMENSIONS}", param="dimensions")
     inputs = _inputs(request.input)
     packed, size = request.encoding_format == "base64", request.dimensions or 16
     data = [

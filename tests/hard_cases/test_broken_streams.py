@@ -17,7 +17,7 @@ from .wire import chat, post
 
 
 @pytest.mark.parametrize(
-    "model", ["fx-no-done", "fx-short", "fx-close-delimited-no-done", "fx-chunk-cut", "fx-reset-mid"]
+    "model", ["fx-no-done", "fx-close-delimited-no-done", "fx-chunk-cut", "fx-reset-mid"]
 )
 @pytest.mark.parametrize("asked", [False, True])
 async def test_t27_stream_without_done(case: Case, model: str, asked: bool) -> None:
@@ -25,18 +25,25 @@ async def test_t27_stream_without_done(case: Case, model: str, asked: bool) -> N
     await case.start()
     options = {"stream_options": ASKED} if asked else {}
     reply = await case.chat(f"mock/{model}", stream=True, **options)
-    if model == "fx-short":  # it has its [DONE]; only the framing says that more was to come
-        assert not reply.is_whole
-        assert events(reply.body)[-1].startswith(b'{"error"')
-    else:
-        assert reply.status == 200
-        assert not reply.is_whole
-        assert last_error(reply.body)["type"] == "upstream_error"
+    assert reply.status == 200
+    assert not reply.is_whole
+    assert last_error(reply.body)["type"] == "upstream_error"
     ended = await case.last()
     assert ended.outcome is Outcome.TRUNCATED
     assert ended.status == 200
     assert ended.usage is not None
     assert ended.usage.completion_tokens > 0
+
+
+@pytest.mark.parametrize("asked", [False, True])
+async def test_t27_a_stream_that_has_its_done_is_complete(case: Case, asked: bool) -> None:
+    """After [DONE] no error event follows, even if the provider's framing announced more."""
+    await case.start()
+    options = {"stream_options": ASKED} if asked else {}
+    reply = await case.chat("mock/fx-short", stream=True, **options)
+    assert reply.is_whole
+    assert events(reply.body)[-1] == b"[DONE]"
+    assert (await case.last()).outcome is Outcome.COMPLETED
 
 
 async def test_t27_the_error_event_stands_alone(case: Case) -> None:

@@ -18,6 +18,7 @@ import click
 import msgspec
 
 from raven_proxy import ConfigError, GatewayError
+from raven_proxy.config import Config, decode_table, load
 from raven_proxy.storage import WATCH_INTERVAL_S, SQLiteStorage
 
 from .keys import ADMIN_SCOPES, PROXY_SCOPES, Issued, Key, KeyStore, NewKey
@@ -26,7 +27,7 @@ __all__ = ["keys_group"]
 
 T = TypeVar("T")
 
-_HEADINGS: tuple[str, ...] = ("ID", "NAME", "KEY", "STATE", "SCOPES", "MODELS", "LAST USED")
+_HEADINGS: tuple[str, ...] = ("ID", "NAME", "KEY", "STATE", "SCOPES", "MODELS", "EXPIRES", "LAST USED")
 _COUNT = click.IntRange(min=1)
 _SCOPE = click.Choice([*PROXY_SCOPES, *ADMIN_SCOPES])
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -50,7 +51,8 @@ def _on_database(command: Callable[..., None]) -> Callable[..., None]:
     )
     @functools.wraps(command)
     def wrapper(config_path: Path | None, data_dir: Path | None, **options: Any) -> None:
-        command(path=(data_dir or _read_data_dir(config_path)) / "raven.db", **options)
+        path = (data_dir or _read_data_dir(config_path)) / "raven.db"
+        command(path=path.absolute(), **options)
 
     return wrapper
 
@@ -82,7 +84,7 @@ def _on_database(command: Callable[..., None]) -> Callable[..., None]:
 def create(path: Path, as_json: bool, admin: bool, **fields: Any) -> None:
     """Make a key and show it, this once."""
     new = _decode(fields, admin=admin)
-    _print_issued(_run(path, lambda store: store.create(new)), as_json)
+    _print_issued(_run(path, lambda store: store.create(new)), path, as_json)
 
 
 @keys_group.command("list")
@@ -90,6 +92,7 @@ def create(path: Path, as_json: bool, admin: bool, **fields: Any) -> None:
 @_on_database
 def list_keys(path: Path, as_json: bool) -> None:
     """Show every key, never its secret."""
+    _require_database(path)
     keys = _run(path, lambda store: store.list_all(), changes=False)
     if as_json:
         click.echo(_json(keys))
@@ -109,6 +112,11 @@ def list_keys(path: Path, as_json: bool) -> None:
 @_on_database
 def revoke(path: Path, key_id: str) -> None:
     """Make a key useless for good."""
+    _require_database(path)
+    known = _run(path, lambda store: store.get(key_id), changes=False)
+    if not known.is_active:
+        click.echo(f"{known.id} ({known.name}) was already revoked.")
+        return
     key = _run(path, lambda store: store.revoke(key_id))
     click.echo(f"Revoked {key.id} ({key.name}).")
 
@@ -121,17 +129,28 @@ def revoke(path: Path, key_id: str) -> None:
 @_on_database
 def rotate(path: Path, key_id: str, grace_s: int, as_json: bool) -> None:
     """Give a key a new secret and show it, this once."""
-    _print_issued(_run(path, lambda store: store.rotate(key_id, grace_s=grace_s)), as_json)
+    _require_database(path)
+    _print_issued(_run(path, lambda store: store.rotate(key_id, grace_s=grace_s)), path, as_json)
 
 
 def _read_data_dir(config_path: Path | None) -> Path:
-    """Read one key of the config and no other: its secrets need not be at hand here."""
-    if config_path is None:
-        return Path("data")
+    """Check the whole config, but look up no secret of an upstream: they need not be at hand here."""
     try:
-        return Path(tomllib.loads(config_path.read_text()).get("data_dir", "data"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError) as error:
-        raise click.ClickException(f"{config_path}: {error}") from error
+        config = load(config_path, upstreams=(), models=())
+        if config_path is not None:
+            # What was left out above is to be without typos as well.
+            decode_table(tomllib.loads(config_path.read_text(encoding="utf-8")), Config, str(config_path))
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+    return Path(config.data_dir)
+
+
+def _require_database(path: Path) -> None:
+    """End the command where there is no database: one that looks into it is not to make one."""
+    if not path.is_file():
+        raise click.ClickException(
+            f"there is no database at {path}; name the gateway's data folder with --data-dir or --config"
+        )
 
 
 def _run(path: Path, work: Callable[[KeyStore], Awaitable[T]], *, changes: bool = True) -> T:
@@ -179,7 +198,7 @@ def _parse_expiry(text: str) -> datetime:
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
-def _print_issued(issued: Issued, as_json: bool) -> None:
+def _print_issued(issued: Issued, path: Path, as_json: bool) -> None:
     key = issued.key
     if as_json:
         click.echo(_json({**msgspec.to_builtins(key), "key": issued.secret}))
@@ -191,6 +210,7 @@ def _print_issued(issued: Issued, as_json: bool) -> None:
         ("scopes", " ".join(key.scopes)),
         ("models", " ".join(key.allowed_models or ("every model",))),
         ("expires", key.expires_at.isoformat() if key.expires_at is not None else "never"),
+        ("database", path),
     ):
         click.echo(f"  {name:<8} {value}")
 
@@ -201,8 +221,13 @@ def _describe(key: Key) -> tuple[str, ...]:
     is_default = set(key.scopes) == set(PROXY_SCOPES)
     is_all = set(key.scopes) == {*PROXY_SCOPES, *ADMIN_SCOPES}
     scopes = "proxy" if is_default else "proxy + admin" if is_all else " ".join(key.scopes)
-    used = key.last_used_at.strftime("%Y-%m-%d %H:%M") if key.last_used_at is not None else "never"
-    return (key.id, key.name, f"{key.prefix}…", state, scopes, " ".join(key.allowed_models or ("*",)), used)
+    models = " ".join(key.allowed_models or ("*",))
+    times = map(_show_time, (key.expires_at, key.last_used_at))
+    return (key.id, key.name, f"{key.prefix}…", state, scopes, models, *times)
+
+
+def _show_time(time: datetime | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M") if time is not None else "never"
 
 
 def _json(value: Any) -> str:

@@ -160,6 +160,8 @@ def test_create_takes_every_field(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_command_says_what_is_wrong(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    if arguments[0] != "create":
+        run(tmp_path, "create", "--name", "another")
     result = run(tmp_path, *arguments, fails=True)
     assert words in result.output
     assert "Traceback" not in result.output
@@ -171,8 +173,33 @@ def test_the_data_folder_comes_from_the_config_whose_secrets_are_not_needed(tmp_
     config.write_text(f'data_dir = "{tmp_path}/elsewhere"\n{secret}')
     run(tmp_path, "create", "--name", "x", RAVEN_CONFIG=str(config))
     assert (tmp_path / "elsewhere" / "raven.db").is_file()
-    config.write_text("data_dir = ")
-    assert "raven.toml" in run(tmp_path, "list", fails=True, RAVEN_CONFIG=str(config)).output
+    for wrong in ("data_dir = ", 'data_dirs = "x"', f'{secret}model = ["a"]', "data_dir = 1"):
+        config.write_text(wrong)
+        failed = run(tmp_path, "list", fails=True, RAVEN_CONFIG=str(config))
+        assert failed.exit_code == 1
+        assert "raven.toml: " in failed.output
+        assert failed.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [("list",), ("revoke", "key_x"), ("rotate", "key_x")])
+def test_only_create_makes_a_database(tmp_path: Path, command: tuple[str, ...]) -> None:
+    folder = tmp_path / "nowhere"
+    result = run(folder, *command, fails=True)
+    assert result.exit_code == 1
+    assert result.output == (
+        f"Error: there is no database at {folder / 'raven.db'}; "
+        "name the gateway's data folder with --data-dir or --config\n"
+    )
+    assert not folder.exists()
+    assert str(folder / "raven.db") in run(folder, "create", "--name", "x").output
+
+
+def test_a_key_is_revoked_once_and_the_list_shows_when_one_expires(tmp_path: Path) -> None:
+    made = run(tmp_path, "create", "--name", "x", "--expires", "2099-01-31", "--json").output
+    key_id = msgspec.json.decode(made)["id"]
+    assert "2099-01-31 00:00" in run(tmp_path, "list").output
+    assert run(tmp_path, "revoke", key_id).output == f"Revoked {key_id} (x).\n"
+    assert run(tmp_path, "revoke", key_id).output == f"{key_id} (x) was already revoked.\n"
 
 
 async def test_T55_when_a_command_returns_a_running_worker_obeys(tmp_path: Path, store: KeyStore) -> None:
