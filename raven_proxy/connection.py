@@ -74,8 +74,7 @@ class UpstreamConnection(BaseProtocol):
         Raises StaleConnection, UpstreamTimeout, UpstreamTruncated or UpstreamError; the connection
         is closed then, as it is when the waiting task is cancelled.
         """
-        transport = self.transport
-        if transport is None:
+        if self.transport is None:
             raise StaleConnection("The provider closed the connection.")
         self._parser = HttpResponseParser(
             self,
@@ -89,9 +88,12 @@ class UpstreamConnection(BaseProtocol):
         self._payload = None
         future: asyncio.Future[RawResponseMessage] = self._loop.create_future()
         self._head = future
-        transport.write(head + body if len(body) < _READ_BUFFER else head)
-        if len(body) >= _READ_BUFFER:
-            transport.write(body)
+        # In the loop's next turn, with those of other exchanges: providers wake once for several.
+        if len(body) < _READ_BUFFER:
+            self._loop.call_soon(self._write, head + body)
+        else:
+            self._loop.call_soon(self._write, head)
+            self._loop.call_soon(self._write, body)
         timer = self._loop.call_later(timeout_s, self._time_out)
         try:
             return await future
@@ -197,6 +199,11 @@ class UpstreamConnection(BaseProtocol):
         self._on_closed(self)
 
     # -- inside ----------------------------------------------------------------
+
+    def _write(self, data: bytes) -> None:
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
 
     def _take(self, messages: list[tuple[RawResponseMessage, StreamReader]], *, upgraded: bool) -> None:
         for message, payload in messages:

@@ -195,6 +195,8 @@ class StreamTap:
             self._is_done = _has_done(text)
 
     def _find_error(self, text: bytes) -> str | None:
+        if b'"error"' not in text and b"event:" not in text:  # a plain search costs a tenth of a pattern's
+            return None
         found = [*_ERROR.finditer(text), *_ERROR_EVENT.finditer(text)]
         read_to = 0
         for match in sorted(found, key=re.Match.start):
