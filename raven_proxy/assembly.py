@@ -6,6 +6,7 @@ is started here: `raven-proxy check` stops after it.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,10 +87,10 @@ def _build_upstreams(config: Config, registry: _Registry) -> dict[str, Upstream]
             raise ConfigError(f"[[upstreams]] {table.name}: this name is a path under /v1; choose another")
         provider = registry.providers.get(table.provider)
         if provider is None:
+            near = difflib.get_close_matches(table.provider, registry.providers, n=1)
             known = ", ".join(sorted(registry.providers)) or "none; no provider plugin is on"
-            raise ConfigError(
-                f"[[upstreams]] {table.name}: provider {table.provider!r} is unknown; known: {known}"
-            )
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {known}"
+            raise ConfigError(f"[[upstreams]] {table.name}: provider {table.provider!r} is unknown; {hint}")
         upstreams[table.name] = Upstream(
             table,
             provider,

@@ -16,7 +16,7 @@ from typing import Any
 import click
 import msgspec
 
-from . import mock, plugins, process, scaffold
+from . import mock, plugins, process, scaffold, secrets
 from .assembly import assemble
 from .config import Config, load
 from .core_faces import core_faces
@@ -103,6 +103,7 @@ def serve(config_path: Path | None, fd: int | None, **options: Any) -> None:
 def check(config_path: Path | None, plugins_dir: Path | None) -> None:
     """Load config and plugins, bind nothing, and say what is wrong."""
     config = _checked(lambda: load(config_path, plugins_dir=str(plugins_dir) if plugins_dir else None))
+    _checked(lambda: secrets.read_environment(is_loopback=config.is_loopback()))
     pipeline = _checked(lambda: _assemble(config))
     faces = len(pipeline.faces())
     click.echo(f"ok: {len(pipeline.plugins)} plugins, {faces} routes, {len(pipeline.upstreams)} upstreams")

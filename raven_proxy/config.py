@@ -222,7 +222,14 @@ def _explain(error: msgspec.ValidationError, kind: Any) -> str:
     unknown = re.search(r"unknown field `([^`]*)`", message)
     place = f"[{path}] " if path else ""
     if unknown is None:
-        return f"{path or 'the file'}: {message[0].lower()}{message[1:]}"
+        remedy = ""
+        if path.endswith("key"):
+            remedy = '; a secret is written { env = "NAME" } or { file = "path" }, never as it is'
+        elif path.endswith("log_level"):
+            remedy = "; use debug, info, warning or error"
+        elif path.endswith("strategy"):
+            remedy = "; use priority"
+        return f"{path or 'the file'}: {message[0].lower()}{message[1:]}{remedy}"
     known = _fields_at(kind, path)
     near = difflib.get_close_matches(unknown[1], known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(sorted(known))}"

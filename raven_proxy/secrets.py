@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .errors import ConfigError
 
-__all__ = ["check_strength", "load_secret"]
+__all__ = ["check_strength", "load_secret", "read_environment"]
 
 _MIN_LENGTH = 20
 _WORDS = (
@@ -48,10 +48,8 @@ def load_secret(data_dir: Path, *, is_loopback: bool) -> bytes:
     `RAVEN_SECRET` wins; a weak one is refused on any address that is not loopback, an empty one
     always. Without it a secret is generated into `data_dir/secret` (mode 0600).
     """
-    value = os.environ.get("RAVEN_SECRET")
+    value = read_environment(is_loopback=is_loopback)
     if value is not None:
-        if not value.strip() or not is_loopback:
-            check_strength("RAVEN_SECRET", value)
         return hashlib.sha256(value.encode()).digest()
     path = data_dir / "secret"
     try:
@@ -59,6 +57,14 @@ def load_secret(data_dir: Path, *, is_loopback: bool) -> bytes:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the secret {path}: {getattr(error, 'strerror', None) or error}") from error
     return hashlib.sha256(text.encode()).digest()
+
+
+def read_environment(*, is_loopback: bool) -> str | None:
+    """Give `RAVEN_SECRET`, or None where it is not set. Raises ConfigError for a bad one."""
+    value = os.environ.get("RAVEN_SECRET")
+    if value is not None and (not value.strip() or not is_loopback):
+        check_strength("RAVEN_SECRET", value)
+    return value
 
 
 def _read_or_make(path: Path) -> str:

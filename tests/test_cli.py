@@ -206,3 +206,28 @@ def test_mock_runs_until_it_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> N
     result = run("mock", "--port", "0")
     assert result.exit_code == 0
     assert seen
+
+
+def test_check_judges_the_secret_as_serve_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would stop `serve` stops `check`."""
+    monkeypatch.setenv("RAVEN_SECRET", "changeme")
+    (tmp_path / "raven.toml").write_text('listen = "0.0.0.0:4000"\n')
+    result = CliRunner().invoke(main, ["check", "--config", str(tmp_path / "raven.toml")])
+    assert result.exit_code == 1
+    assert "RAVEN_SECRET is too weak" in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('log_level = "chatty"', "use debug, info, warning or error"),
+        ('[[upstreams]]\nname = "a"\nprovider = "openai"\nkey = "sk-x"', '{ env = "NAME" }'),
+        ('[[upstreams]]\nname = "a"\nprovider = "opnai"', "did you mean 'openai'?"),
+    ],
+)
+def test_a_wrong_value_comes_with_its_remedy(tmp_path: Path, text: str, words: str) -> None:
+    """An error of the config says what to write instead."""
+    (tmp_path / "raven.toml").write_text(text)
+    result = CliRunner().invoke(main, ["check", "--config", str(tmp_path / "raven.toml")])
+    assert result.exit_code == 1
+    assert words in result.output
