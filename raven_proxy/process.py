@@ -26,7 +26,7 @@ from .service import Service, listen_on
 
 __all__ = ["run"]
 
-_WORKER = "RAVEN_WORKER"  # set in the environment of a worker process
+_WORKER = "RAVEN_WORKER"  # in the environment of a worker process: its parent's process id
 
 
 def run(config_path: Path | None, overrides: dict[str, Any], fd: int | None) -> None:
@@ -89,7 +89,7 @@ async def _serve(config_path: Path | None, overrides: dict[str, Any], sock: sock
 
 async def _watch_parent(stopped: asyncio.Event) -> None:
     """Stop a worker whose parent is gone: nobody would reload, replace or stop it any more."""
-    parent = os.getppid()
+    parent = int(os.environ[_WORKER])  # as it was at birth: it may be gone before we look
     while os.getppid() == parent:
         await asyncio.sleep(1.0)
     stopped.set()
@@ -122,7 +122,7 @@ def _supervise(
     _run(_prepare(config_path, overrides, sock))
     sock.set_inheritable(True)
     command = _worker_command(config_path, overrides, sock)
-    environment = {**os.environ, _WORKER: "1"}
+    environment = {**os.environ, _WORKER: str(os.getpid())}
 
     workers: dict[int, subprocess.Popen[bytes]] = {}
     stopping = False

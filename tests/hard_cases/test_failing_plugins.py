@@ -67,7 +67,8 @@ async def fails_closed(case: Case, hook: str, deed: Callable[[Any], Awaitable[An
 
 
 ERRORS = [RuntimeError(f"a secret: {CANARY[:4]}"), KeyError("x"), TimeoutError(), asyncio.CancelledError(),
-          SystemExit(3), StopAsyncIteration(), RecursionError(), MemoryError()]  # fmt: skip
+          SystemExit(3), KeyboardInterrupt(), StopAsyncIteration(), RecursionError(),
+          MemoryError()]  # fmt: skip
 
 
 @pytest.mark.parametrize("hook", [*GATES, "check_reply"])

@@ -119,3 +119,44 @@ async def test_t108_sigint_does_the_same(tmp_path: Path, upstream: MockUpstream)
         assert is_whole
         assert body.endswith(b"data: [DONE]\n\n")
         assert await gateway.ended() == 0
+
+
+async def test_t108_what_outlasts_the_drain_gets_an_answer(tmp_path: Path, upstream: MockUpstream) -> None:
+    """A request that the drain does not outlast is a 503 with its id, an open stream gets an error event."""
+    config = write_config(tmp_path, upstream, plugins=BASE, drain_timeout_s=1)
+    async with serve(config) as gateway:
+        waiting = asyncio.ensure_future(gateway.ask(post(chat("mock/fx-silent"))))  # noqa: TID251
+        wire = await begin_stream(gateway, "fx-stall")
+        gateway.send(signal.SIGTERM)
+        body, is_whole = await rest_of(wire)
+        assert not is_whole
+        assert b'"service_unavailable"' in body
+        assert b"[DONE]" not in body
+        reply = await waiting
+        assert reply.status == 503
+        assert reply.headers["x-request-id"].startswith("req_")
+        assert await gateway.ended(10) == 0
+
+
+async def test_workers_do_not_outlive_their_parent(tmp_path: Path, upstream: MockUpstream) -> None:
+    """A parent that was killed leaves nobody on the port."""
+    config = write_config(tmp_path, upstream, plugins=BASE, drain_timeout_s=1)
+    async with serve(config, "--workers", "2") as gateway:
+        workers = gateway.workers()
+        assert len(workers) == 2
+        gateway.send(signal.SIGKILL)
+        await gateway.ended(10)
+        async with asyncio.timeout(15):
+            while any(is_running(pid) for pid in workers):
+                await asyncio.sleep(0.1)
+        assert await gateway.status("/health/live") == 0
+        assert gateway.process.stdout is not None
+        await gateway.process.stdout.read()  # the workers had it too: now it has an end
+
+
+def is_running(pid: int) -> bool:
+    """Say whether a process is there and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -252,3 +252,21 @@ async def test_t60_no_way_in_skips_a_gate(case: Case, path: str, body: dict[str,
         case.refused(reply, 403, code="missing_scope" if "scopes" in fields else "model_not_allowed")
     assert case.upstream.seen == []
     assert gateway.gateway.in_flight == 0
+
+
+@pytest.mark.parametrize(("scope", "status"), [("embeddings:write", 200), ("chat:write", 403)])
+async def test_t60_a_raw_path_takes_the_scope_of_its_face_alone(case: Case, scope: str, status: int) -> None:
+    """What a key may do on a face it may do on the vendor's own path for it, and nothing else."""
+    await case.start(principal=Principal(key_id="key_one", scopes=frozenset({scope})))
+    for path in ("/v1/embeddings", "/v1/mock/embeddings"):
+        reply = await case.ask(post({"model": "mock/e" if path.count("/") == 2 else "e", "input": "a"}, path))
+        assert reply.status == status, path
+
+
+async def test_t60_a_limited_key_reads_nothing_elsewhere(case: Case) -> None:
+    """A key limited to some models may use raw paths without a model only where it may call everything."""
+    limited = Principal(key_id="key_two", scopes=frozenset({"chat:write"}), allowed_models=("other/*",))
+    await case.start(principal=limited)
+    for path in ("/v1/mock/models", "/v1/mock/files/file-abc/content"):
+        case.refused(await case.ask(post(b"", path, method="GET")), 403, code="model_not_allowed")
+    assert case.upstream.seen == []
