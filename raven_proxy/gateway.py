@@ -19,7 +19,6 @@ from . import attempts, delivery
 from .errors import (
     Forbidden,
     GatewayError,
-    InvalidRequest,
     Overloaded,
     PluginFailed,
     Refused,
@@ -177,11 +176,9 @@ class Gateway:
 
     def _note_refusal(self, exchange: Exchange, error: GatewayError) -> None:
         exchange.error = error
-        if isinstance(error, Refused):
-            exchange.outcome = Outcome.REFUSED
-        elif isinstance(error, UpstreamError):
+        if isinstance(error, UpstreamError):
             exchange.outcome = Outcome.UPSTREAM_ERROR
-        elif error.status < 500 or isinstance(error, InvalidRequest):
+        elif isinstance(error, Refused) or error.status < 500:
             exchange.outcome = Outcome.REFUSED
         else:
             exchange.outcome = Outcome.FAILED

@@ -202,11 +202,6 @@ class Relay:
         if self._head and not self.done.done():
             self._write(b"")
 
-    @property
-    def is_held(self) -> bool:
-        """Whether the client does not keep up."""
-        return self._held
-
     # -- inside ------------------------------------------------------------------
 
     def _cut(self, error: GatewayError) -> None:
