@@ -66,6 +66,12 @@ def resolve(exchange: Exchange) -> None:
         exchange.candidates = tuple(Candidate(c.upstream, model) for c in exchange.candidates)
     elif model is not None:
         exchange.candidates = exchange.pipeline.catalogue.resolve(model)
+    elif not exchange.face.needs_model:
+        exchange.candidates = tuple(
+            Candidate(upstream, None)
+            for upstream in exchange.pipeline.upstreams.values()
+            if not upstream.implicit
+        )
     else:
         raise InvalidRequest("Name a model.", param="model")
 
@@ -79,6 +85,8 @@ def check_model(exchange: Exchange, principal: Principal) -> None:
     if principal.allowed_models is None or exchange.face.serve is not None:
         return
     model = exchange.call.model
+    if model is None and not exchange.face.needs_model and not exchange.face.raw:
+        return  # nobody knows yet where it will go: who chooses the upstream checks it
     name = None if exchange.face.raw else model
     if not may_call(principal, name, exchange.candidates):
         asked = repr(model) if model is not None else "a request that names no model"
@@ -122,6 +130,9 @@ async def _attempt(exchange: Exchange, candidate: Candidate) -> UpstreamConnecti
         raise NoActiveKey(
             f"The upstream {candidate.upstream.name} has no key; set one or send X-Provider-Key."
         )
+    exchange.hub_request = None  # each vendor drops what it cannot take from a fresh one
+    if candidate.upstream.prepare is not None:
+        await candidate.upstream.prepare(exchange)
     connection, head = await _send(exchange, candidate, provider.build_request(exchange))
     if head.status < 400:
         return connection

@@ -14,6 +14,7 @@ from .encoding import Inflater, open_decoder
 from .errors import PLUGIN_FAULTS, GatewayError, PluginFailed
 from .exchange import Exchange, ReplyHead
 from .providers import Tally, UsageTap
+from .translation import Translation
 
 __all__ = ["Chain", "NamedStage", "open_chain"]
 
@@ -34,7 +35,7 @@ class NamedStage:
 class Chain:
     """Decoder, tap and stages of one reply."""
 
-    __slots__ = ("_decoder", "_exchange", "_stages", "_tap")
+    __slots__ = ("_decoder", "_exchange", "_stages", "_tap", "content_type")
 
     def __init__(
         self,
@@ -42,7 +43,9 @@ class Chain:
         decoder: Inflater | None,
         tap: UsageTap | None,
         stages: tuple[NamedStage, ...],
+        content_type: str = "",
     ) -> None:
+        self.content_type = content_type  # of the bytes that come out
         self._exchange = exchange
         self._decoder = decoder
         self._tap = tap
@@ -115,8 +118,9 @@ def open_chain(exchange: Exchange, head: ReplyHead, *, from_provider: bool) -> C
     Raises GatewayError: a plugin that cannot open its stage fails closed.
     """
     stages: list[NamedStage] = []
-    tap = None
+    tap: UsageTap | None = None
     decoder = None
+    content_type = head.headers.get("content-type", "")
     candidate = exchange.candidate
     if candidate is not None:
         provider = candidate.upstream.provider
@@ -125,8 +129,10 @@ def open_chain(exchange: Exchange, head: ReplyHead, *, from_provider: bool) -> C
             translator = provider.open_translator(exchange, head)
             if translator is not None:
                 stages.append(NamedStage(candidate.upstream.preset, translator.feed, translator.close))
+            if isinstance(translator, Translation):
+                tap, content_type = translator.tap, translator.content_type
         try:
-            tap = provider.open_usage_tap(exchange, head)
+            tap = tap or provider.open_usage_tap(exchange, head)
         except Exception as error:  # metering never stands in the way of a reply
             _log.error("usage tap failed", request_id=exchange.id, exc_info=error)
     for opener in exchange.pipeline.open_stage:
@@ -145,4 +151,4 @@ def open_chain(exchange: Exchange, head: ReplyHead, *, from_provider: bool) -> C
             raise PluginFailed(opener.plugin, "open_stage") from error
         if stage is not None:
             stages.append(NamedStage(opener.plugin, stage.feed, stage.close))
-    return Chain(exchange, decoder, tap, tuple(stages))
+    return Chain(exchange, decoder, tap, tuple(stages), content_type)

@@ -44,8 +44,7 @@ async def deliver_upstream(
     except BaseException:
         connection.abort()  # nobody will take the body
         raise
-    kind = head.headers.get("content-type", "")
-    if kind.startswith("application/json") or _is_bodiless(exchange, head):
+    if chain.content_type.startswith("application/json") or _is_bodiless(exchange, head):
         return await _deliver_whole(exchange, client, connection, chain)
     return await _deliver_stream(gateway, exchange, client, connection, chain)
 
@@ -75,9 +74,7 @@ async def _deliver_whole(
     if body is None:
         limits = config.max_stream_bytes, config.idle_timeout_s, config.total_timeout_s
         body = await Collector(connection, *limits).wait()
-    return await _send_collected(
-        exchange, client, chain, body, forward_reply(head.headers), from_provider=True
-    )
+    return await _send_collected(exchange, client, chain, body, _headers(head, chain), from_provider=True)
 
 
 async def _send_collected(
@@ -108,6 +105,13 @@ async def _send_collected(
     return send_whole(exchange, client, head.status, headers, body)
 
 
+def _headers(head: ReplyHead, chain: Chain) -> dict[str, str]:
+    headers = forward_reply(head.headers)
+    if chain.content_type:
+        headers["content-type"] = chain.content_type
+    return headers
+
+
 def _is_bodiless(exchange: Exchange, head: ReplyHead) -> bool:
     return head.status in (204, 304) or exchange.request.method == "HEAD"
 
@@ -135,7 +139,7 @@ async def _deliver_stream(
     head = exchange.head
     assert head is not None
     try:
-        relay = _open_relay(exchange, client, chain, connection, forward_reply(head.headers))
+        relay = _open_relay(exchange, client, chain, connection, _headers(head, chain))
     except BaseException:
         connection.abort()
         raise
@@ -176,7 +180,7 @@ def _open_relay(
     head = exchange.head
     assert head is not None
     chunked = exchange.request.version >= (1, 1)
-    is_sse = head.headers.get("content-type", "").startswith("text/event-stream")
+    is_sse = chain.content_type.startswith("text/event-stream")
     if chunked:
         headers["Transfer-Encoding"] = "chunked"
     if is_sse:

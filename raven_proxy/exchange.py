@@ -76,6 +76,7 @@ class Usage(msgspec.Struct, kw_only=True):
     total_tokens: int = 0
     cached_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0  # the part of `cache_write_tokens` that is kept for an hour
     reasoning_tokens: int = 0
     audio_input_tokens: int = 0
     audio_output_tokens: int = 0
@@ -160,6 +161,7 @@ class Exchange:
         "first_byte_at",
         "head",
         "headers",
+        "hub_request",
         "id",
         "notes",
         "outcome",
@@ -197,6 +199,7 @@ class Exchange:
         self.credential: Credential | None = None
         self.outgoing: Outgoing | None = None
         self.attempts: list[Attempt] = []
+        self.hub_request: Any = None  # the request in the hub's shape, where it had to be translated
         # At the reply's headers. Plugins may add to `response_headers` until then.
         self.head: ReplyHead | None = None
         self.first_byte_at = 0.0  # same clock as `started_at`; 0.0 while nothing came

@@ -6,9 +6,9 @@ path. Vendor packages define both and register the faces; the core knows only th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 
@@ -53,15 +53,22 @@ class Stage(Protocol):
 
 
 class Dialect(msgspec.Struct, frozen=True):
-    """A wire format, as far as the core must write it itself: its errors.
+    """A wire format: how its errors are written, and how it is translated.
 
     `render_error(error, request_id)` is a whole body. `render_stream_error(error, request_id)` is a
     complete SSE frame for a stream that already began, or None where the dialect has no streams.
+    `client_side` translates for clients that speak it, `provider_side` reads what vendors that speak
+    it send; None where only bytes pass. `statuses` are HTTP statuses that its clients do not know, and
+    what they get instead. `id_header` is one more header that carries the request's id.
     """
 
     name: str
     render_error: Callable[[errors.GatewayError, str], bytes]
     render_stream_error: Callable[[errors.GatewayError, str], bytes] | None = None
+    client_side: Any = None  # ClientSide | None; the core's own modules would import each other
+    provider_side: Any = None  # ProviderSide | None
+    statuses: Mapping[int, int] = MappingProxyType({529: 503})
+    id_header: str = ""
 
 
 def _stream_envelope(error: errors.GatewayError, request_id: str) -> bytes:
@@ -93,6 +100,7 @@ class Face(msgspec.Struct, frozen=True, kw_only=True):
     serve: Callable[[Exchange], Awaitable[Reply]] | None = None
     public: bool = False
     raw: bool = False  # the provider's own API: the request goes up byte for byte
+    needs_model: bool = True  # False: `choose_upstreams` hooks find the place (files, stored replies)
 
 
 def read_nothing(body: bytes) -> Call:

@@ -6,7 +6,8 @@ It does no I/O: it builds bytes and reads bytes; the gateway sends them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import re
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import msgspec
 
@@ -17,7 +18,9 @@ from .faces import Face, Stage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ModelInfo", "Provider", "Tally", "UsageTap", "estimate_tokens"]
+__all__ = ["ModelInfo", "Preparing", "Provider", "Tally", "UsageTap", "estimate_prompt", "estimate_tokens"]
+
+_ATTACHMENT = re.compile(rb"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/=_-]{512,}")  # tried once for each run
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +98,25 @@ class Provider(Protocol):
         """Give a reader of the provider's own bytes; None where there is nothing to meter."""
 
 
+@runtime_checkable
+class Preparing(Protocol):
+    """What a provider offers besides, if it needs I/O before it can build a request."""
+
+    async def prepare(self, exchange: Exchange) -> None:
+        """Fetch what the request needs: an access token, an image that the vendor only takes as bytes.
+
+        Called before each attempt, with `exchange.candidate` and `.credential` set. Raises GatewayError.
+        """
+
+
 def estimate_tokens(size: int) -> int:
     """Estimate tokens from a length in bytes of text: four bytes a token, rounded up."""
     return -(-size // 4)
+
+
+def estimate_prompt(body: bytes) -> int:
+    """Estimate a request's tokens: a quarter of its bytes, images and files left out.
+
+    Unbroken runs of 512 and more base64 characters count as attachments.
+    """
+    return estimate_tokens(len(_ATTACHMENT.sub(b"", body)))

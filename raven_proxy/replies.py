@@ -41,6 +41,8 @@ def reply_head(exchange: Exchange, status: int, headers: dict[str, str], *, keep
             final.pop(lower, None)
             final[name] = value
     final["X-Request-ID"] = exchange.id
+    if exchange.face.dialect.id_header:
+        final[exchange.face.dialect.id_header] = exchange.id
     candidate = exchange.candidate
     if candidate is not None:
         final["X-Raven-Provider"] = candidate.upstream.name
@@ -88,7 +90,9 @@ def send_whole(
 
 def send_error(exchange: Exchange, client: ClientConnection, error: GatewayError) -> Sent:
     """Send an error in the client's dialect."""
-    body = exchange.face.dialect.render_error(error, exchange.id)
+    dialect = exchange.face.dialect
+    error.status = dialect.statuses.get(error.status, error.status)
+    body = dialect.render_error(error, exchange.id)
     headers = {"content-type": "application/json", **error.headers}
     keep_alive = error.status not in _CLOSE_AFTER
     return send_whole(exchange, client, error.status, headers, body, keep_alive=keep_alive)

@@ -22,7 +22,7 @@ from .connection import UpstreamConnection
 from .errors import ConfigError, Overloaded, UpstreamError, UpstreamTimeout
 from .exchange import Credential, Outgoing
 from .headers import write_head
-from .providers import Provider
+from .providers import Preparing, Provider
 
 __all__ = ["Upstream"]
 
@@ -54,6 +54,7 @@ class Upstream:
         self.name = config.name
         self.preset = config.provider
         self.provider = provider
+        self.prepare = provider.prepare if isinstance(provider, Preparing) else None
         self.implicit = implicit  # there without config: a plugin's own
         self.region = config.region
         self.models = config.models

@@ -132,7 +132,7 @@ async def test_a_path_that_is_not_there(opened: Opener) -> None:
         ("fx-500", openai.InternalServerError, 500, "upstream_error"),
         ("fx-html-502", openai.InternalServerError, 502, "upstream_error"),
         ("fx-503", openai.InternalServerError, 503, "service_unavailable"),
-        ("fx-529", openai.InternalServerError, 529, "upstream_error"),
+        ("fx-529", openai.InternalServerError, 503, "upstream_error"),
         ("fx-close", openai.InternalServerError, 502, "upstream_error"),
         ("fx-reset", openai.InternalServerError, 502, "upstream_error"),
         ("fx-bad-header", openai.InternalServerError, 502, "upstream_error"),

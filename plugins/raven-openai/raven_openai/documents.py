@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
+from raven_proxy.refusals import describe, scrub
+
 from . import events
-from .refusals import describe, scrub
 
 __all__ = ["Choice", "Document", "choices_of", "error_of", "read", "read_event", "usage_of"]
 

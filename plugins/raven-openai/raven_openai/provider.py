@@ -15,12 +15,12 @@ from raven_proxy.exchange import Candidate, Exchange, Outgoing, ReplyHead
 from raven_proxy.faces import Face, Stage
 from raven_proxy.headers import forward_request
 from raven_proxy.providers import ModelInfo, UsageTap
+from raven_proxy.refusals import refuse
 
 from .bodies import build_body
 from .calls import StreamCall
 from .dialect import CHAT, COMPLETIONS, EMBEDDINGS, find_raw_face
 from .presets import Preset
-from .refusals import refuse
 from .replies import open_stage
 from .taps import Metering, StreamTap, WholeTap
 

@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 
 from raven_proxy.exchange import Usage
-from raven_proxy.providers import Tally, estimate_tokens
+from raven_proxy.providers import Tally, estimate_prompt, estimate_tokens
+from raven_proxy.refusals import read_error, scrub
 
 from . import documents, events, finish
 from .plain import read_plain
-from .refusals import read_error, scrub
-from .usage import count_text, estimate_prompt, read_usage
+from .usage import count_text, read_usage
 
 __all__ = ["Metering", "StreamTap", "WholeTap"]
 

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from raven_proxy.exchange import Usage
-from raven_proxy.providers import estimate_tokens
 
-__all__ = ["count_text", "estimate_prompt", "read_usage"]
+__all__ = ["count_text", "read_usage"]
 
 _MOST = 10**8
 _MISSING = -1
@@ -46,7 +45,6 @@ _CHAT_TEXT = re.compile(
     re.DOTALL,
 )
 _COMPLETION_TEXT = re.compile(rb'"text"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"', re.DOTALL)
-_ATTACHMENT = re.compile(rb"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/=_-]{512,}")  # tried once for each run
 
 
 def read_usage(
@@ -94,14 +92,6 @@ def _parts(table: dict[str, Any], total: int | None) -> tuple[int | None, int | 
         if completion == _MISSING and prompt is not None:
             completion = max(0, total - prompt)
     return None if prompt == _MISSING else prompt, None if completion == _MISSING else completion
-
-
-def estimate_prompt(body: bytes) -> int:
-    """Estimate a request's tokens: a quarter of its bytes, images and files left out.
-
-    Unbroken runs of 512 and more base64 characters count as attachments.
-    """
-    return estimate_tokens(len(_ATTACHMENT.sub(b"", body)))
 
 
 def count_text(text: bytes, *, is_chat: bool) -> int:

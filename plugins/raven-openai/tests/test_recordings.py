@@ -9,12 +9,12 @@ import msgspec
 import pytest
 from raven_openai.dialect import FACES
 from raven_openai.presets import PRESETS, Preset
-from raven_openai.refusals import refuse
 from raven_openai.replies import open_stage
 from raven_openai.taps import Metering, StreamTap, WholeTap
 
 from raven_proxy.exchange import ReplyHead
 from raven_proxy.providers import Tally
+from raven_proxy.refusals import refuse
 
 Cuts = Callable[[bytes], Iterator[list[bytes]]]
 ROWS = {"azure_openai": "openai", "bedrock": "bedrock_mantle", "gemini": "gemini_openai"}

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 from raven_openai.taps import Metering, WholeTap
-from raven_openai.usage import estimate_prompt
 
 from raven_proxy.exchange import Usage
+from raven_proxy.providers import estimate_prompt
 
 ASKED = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'  # 57 bytes
 

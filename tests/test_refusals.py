@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from raven_openai.refusals import read_error, refuse, scrub
 
 from raven_proxy.errors import UpstreamRefused, envelope
 from raven_proxy.exchange import ReplyHead
+from raven_proxy.refusals import read_error, refuse, scrub
 
 SECRET = "sk-proj-NeverShowThis0123456789"
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import msgspec
 
-from raven_proxy.errors import UpstreamRefused, default_code, default_type
-from raven_proxy.exchange import ReplyHead
+from .errors import UpstreamRefused, default_code, default_type
+from .exchange import Exchange, ReplyHead
+from .hub.replies import Failed
 
-__all__ = ["VendorError", "describe", "read_error", "refuse", "scrub"]
+__all__ = ["VendorError", "describe", "read_error", "refuse", "refuse_event", "scrub"]
 
 _MOST = 2048  # characters of a vendor's message
 _RETRYABLE = frozenset({401, 402, 403, 408, 409, 425, 429})
@@ -58,13 +59,22 @@ class VendorError(msgspec.Struct):
     param: str | None = None
 
 
-def refuse(upstream: str, head: ReplyHead, body: bytes, secret: str = "") -> UpstreamRefused:
+def refuse(
+    upstream: str,
+    head: ReplyHead,
+    body: bytes,
+    secret: str = "",
+    *,
+    status: int | None = None,
+    theirs: VendorError | None = None,
+) -> UpstreamRefused:
     """Render an error reply (status ≥ 400). `secret` is the credential that was sent.
 
-    Works on any bytes: HTML, text, nothing at all.
+    Works on any bytes: HTML, text, nothing at all. A vendor package that knows better gives the
+    `status` that was meant, or what the body says (`theirs`).
     """
-    status = head.status
-    theirs = read_error(body)
+    status = status or head.status
+    theirs = theirs or read_error(body)
     message = _clean(theirs.message, secret)
     said = message or _clean(_plain(body), secret)
     message = message or f"The provider answered with status {status}."
@@ -85,6 +95,17 @@ def refuse(upstream: str, head: ReplyHead, body: bytes, secret: str = "") -> Ups
         headers=_headers(head),
         retryable=status in _RETRYABLE or status >= 500,
     )
+
+
+def refuse_event(exchange: Exchange, failure: Failed) -> UpstreamRefused:
+    """Render an error that a vendor reported inside a stream; 502 where it says no status."""
+    credential, candidate = exchange.credential, exchange.candidate
+    secret = credential.value if credential is not None else ""
+    upstream = candidate.upstream.name if candidate is not None else "the provider"
+    headers = exchange.head.headers if exchange.head is not None else {}
+    theirs = VendorError(failure.message, failure.type, failure.code)
+    status = failure.status if failure.status is not None and failure.status >= 400 else 502
+    return refuse(upstream, ReplyHead(status, headers), failure.message.encode(), secret, theirs=theirs)
 
 
 def read_error(body: bytes) -> VendorError:

@@ -1,0 +1,137 @@
+"""Counts what a reply says in the hub's terms: usage, finish reason, error, and the model's words.
+
+For translated replies, and for those that pass untouched in a dialect whose reader is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from . import hub
+from .errors import UpstreamError
+from .exchange import Usage
+from .providers import Tally, estimate_prompt, estimate_tokens
+from .refusals import scrub
+
+if TYPE_CHECKING:
+    from .dialects import Reader
+    from .exchange import Exchange
+
+__all__ = ["UNREADABLE", "EventTap", "Meter", "WholeTap"]
+
+UNREADABLE = (msgspec.MsgspecError, ValueError, KeyError, TypeError, RecursionError)
+"""What a reader may raise for bytes that it cannot make sense of."""
+
+_WRITTEN = (hub.TextDelta, hub.ReasoningDelta, hub.RefusalDelta)
+
+
+class Meter:
+    """Counts what goes by; `tally` says what it was."""
+
+    __slots__ = ("_exchange", "error", "finish", "is_complete", "usage", "written")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self.usage: Usage | None = None
+        self.finish: str | None = None
+        self.error: str | None = None
+        self.is_complete = False
+        self.written = 0  # bytes of the model's words
+
+    def note(self, event: hub.Event) -> None:
+        kind = type(event)
+        if kind in _WRITTEN:
+            self.written += len(event.text.encode("utf-8", "replace"))  # type: ignore[union-attr]
+        elif isinstance(event, hub.ToolCallDelta):
+            self.written += len(event.arguments)
+        elif isinstance(event, hub.UsageReported):
+            self.usage = event.usage
+        elif isinstance(event, hub.Finished):
+            self.finish = event.finish
+        elif isinstance(event, hub.Ended):
+            self.is_complete = True
+        elif isinstance(event, hub.Failed):
+            credential = self._exchange.credential
+            secret = credential.value if credential is not None else ""
+            self.error = scrub(event.message, secret)[:2048] or "The provider reported an error."
+
+    def estimate(self) -> Usage:
+        """Estimate what nobody reported."""
+        if self.error is not None and not self.written:
+            return Usage(estimated=True)
+        prompt, completion = estimate_prompt(self._exchange.body), estimate_tokens(self.written)
+        return Usage(
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            total_tokens=prompt + completion,
+            estimated=True,
+        )
+
+    def tally(self) -> Tally:
+        return Tally(self.usage or self.estimate(), self.finish, self.is_complete, self.error)
+
+
+class EventTap:
+    """Meters a stream that passes untouched, with its dialect's own reader."""
+
+    __slots__ = ("_meter", "_reader")
+
+    def __init__(self, exchange: Exchange, reader: Reader) -> None:
+        self._meter = Meter(exchange)
+        self._reader = reader
+
+    def feed(self, data: bytes) -> None:
+        """Read the next bytes."""
+        for event in self._reader.feed(data):
+            self._meter.note(event)
+
+    def close(self) -> Tally:
+        """Say what was seen."""
+        for event in self._reader.close():
+            self._meter.note(event)
+        return self._meter.tally()
+
+
+class WholeTap:
+    """Meters a whole reply that passes untouched."""
+
+    __slots__ = ("_meter", "_parts", "_read")
+
+    def __init__(self, exchange: Exchange, read_reply: Callable[[bytes], Any]) -> None:
+        self._meter = Meter(exchange)
+        self._read = read_reply
+        self._parts: list[bytes] = []
+
+    def feed(self, data: bytes) -> None:
+        """Keep the next bytes."""
+        self._parts.append(data)
+
+    def close(self) -> Tally:
+        """Read the reply; one that cannot be read is not complete."""
+        meter = self._meter
+        body = b"".join(self._parts)
+        try:
+            reply = self._read(body)
+        except UpstreamError as error:  # an error under a status of 200
+            meter.error, meter.is_complete = error.message, True
+            return meter.tally()
+        except UNREADABLE:
+            meter.is_complete = _is_json(body)
+            return meter.tally()
+        if isinstance(reply, hub.ChatReply):
+            for event in hub.events_of(reply):
+                meter.note(event)
+        else:
+            meter.usage, meter.is_complete = reply.usage, True
+        return meter.tally()
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return False
+    return True
