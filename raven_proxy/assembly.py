@@ -17,7 +17,7 @@ from .config import Config, UpstreamConfig
 from .errors import ConfigError
 from .faces import Face
 from .pipeline import Pipeline
-from .providers import Provider
+from .providers import Checking, Provider
 from .routes import RESERVED, Routes
 from .upstream import Upstream
 
@@ -91,6 +91,11 @@ def _build_upstreams(config: Config, registry: _Registry) -> dict[str, Upstream]
             known = ", ".join(sorted(registry.providers)) or "none; no provider plugin is on"
             hint = f"did you mean {near[0]!r}?" if near else f"known: {known}"
             raise ConfigError(f"[[upstreams]] {table.name}: provider {table.provider!r} is unknown; {hint}")
+        if isinstance(provider, Checking):
+            try:
+                provider.check_options(table.provider, table.options)
+            except ConfigError as error:
+                raise ConfigError(f"[[upstreams]] {table.name}: {error}") from None
         upstreams[table.name] = Upstream(
             table,
             provider,

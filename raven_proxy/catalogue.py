@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
+import msgspec
+
 from .config import ModelAlias
 from .errors import ConfigError, InvalidRequest
 from .exchange import Candidate, Principal
@@ -50,6 +52,10 @@ class Catalogue:
                 self._resolved[name] = found
         return found
 
+    def forget(self) -> None:
+        """Look names up anew: upstreams have learned what they offer."""
+        self._resolved = {}
+
     def raw_upstreams(self, name: str) -> tuple[Candidate, ...]:
         """List the upstreams that `/v1/{name}/…` addresses: that upstream, or that provider's."""
         if name in self._upstreams:
@@ -61,9 +67,11 @@ class Catalogue:
         seen: dict[str, ModelInfo] = {}
         for alias, candidates in self._aliases.items():
             if may_call(principal, alias, candidates):
-                seen[alias] = ModelInfo(id=alias, owned_by=candidates[0].upstream.preset)
+                place = candidates[0]
+                info = place.upstream.find_model(place.model or "") or ModelInfo(id=alias)
+                seen[alias] = msgspec.structs.replace(info, id=alias, owned_by=place.upstream.preset)
         for upstream in self._upstreams.values():
-            known = [*upstream.provider.known_models(upstream.preset)]
+            known = [*upstream.provider.known_models(upstream.preset), *upstream.listed]
             known += [
                 ModelInfo(id=m, owned_by=upstream.preset) for m in upstream.models if not _is_pattern(m)
             ]
@@ -138,4 +146,4 @@ def _is_pattern(name: str) -> bool:
 
 
 def _knows(upstream: Upstream, name: str) -> bool:
-    return any(model.id == name for model in upstream.provider.known_models(upstream.preset))
+    return upstream.find_model(name) is not None

@@ -118,6 +118,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     send_timeout_s: Seconds = 60.0
     keepalive_s: Annotated[float, Meta(ge=0)] = 0.0  # 0 sends no comments: streams stay byte-exact
     drain_timeout_s: Seconds = 30.0
+    models_refresh_s: Annotated[float, Meta(ge=0)] = 3600.0  # 0 asks no provider for its models
 
     def address(self) -> tuple[str, int]:
         """Split `listen` into host and port. Raises ConfigError."""

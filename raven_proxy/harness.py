@@ -148,6 +148,7 @@ class GatewayStarter:
             "plugins_dir": str(folder / "plugins"),
             "upstreams": [_describe(one, index, folder) for index, one in enumerate(upstreams)],
             "drain_timeout_s": 2,
+            "models_refresh_s": 0,  # providers see what a test sends, and nothing else
         }
         table |= tomllib.loads(config) if isinstance(config, str) else config or {}
         (folder / "raven.toml").write_text(write_toml(table))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UNREADABLE", "EventTap", "Meter", "WholeTap"]
 
-UNREADABLE = (msgspec.MsgspecError, ValueError, KeyError, TypeError, RecursionError)
+UNREADABLE = (msgspec.MsgspecError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What a reader may raise for bytes that it cannot make sense of."""
 
 _WRITTEN = (hub.TextDelta, hub.ReasoningDelta, hub.RefusalDelta)

@@ -7,7 +7,7 @@ It does no I/O: it builds bytes and reads bytes; the gateway sends them.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -16,21 +16,33 @@ from .exchange import Exchange, Outgoing, ReplyHead, Usage
 from .faces import Face, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["ModelInfo", "Preparing", "Provider", "Tally", "UsageTap", "estimate_prompt", "estimate_tokens"]
+    from .upstream import Upstream
+
+__all__ = [
+    "Listing",
+    "ModelInfo",
+    "Preparing",
+    "Provider",
+    "Tally",
+    "UsageTap",
+    "estimate_prompt",
+    "estimate_tokens",
+]
 
 _ATTACHMENT = re.compile(rb"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/=_-]{512,}")  # tried once for each run
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A model that a provider is known to offer without asking it."""
+    """A model that a provider offers: known without asking, or from the list it gave."""
 
     id: str
-    created: int = 0
+    created: int = 0  # Unix seconds
     owned_by: str = ""
-    context_window: int | None = None
-    max_tokens: int | None = None
+    display_name: str = ""
+    context_window: int | None = None  # tokens
+    max_tokens: int | None = None  # of one answer
 
 
 class Tally(msgspec.Struct):
@@ -99,6 +111,14 @@ class Provider(Protocol):
 
 
 @runtime_checkable
+class Checking(Protocol):
+    """What a provider offers besides, if upstreams have `options` of its own."""
+
+    def check_options(self, preset: str, options: Mapping[str, Any]) -> None:
+        """Judge one upstream's `options` at start. Raises ConfigError; `config.decode_table` words it."""
+
+
+@runtime_checkable
 class Preparing(Protocol):
     """What a provider offers besides, if it needs I/O before it can build a request."""
 
@@ -107,6 +127,17 @@ class Preparing(Protocol):
 
         Called before each attempt, with `exchange.candidate` and `.credential` set. Raises GatewayError.
         """
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """What a provider offers besides, if its vendor lists its models."""
+
+    def build_listing(self, upstream: Upstream, page: str | None) -> Outgoing | None:
+        """Make the request for the list, or for its next `page`; None where this vendor has none."""
+
+    def read_listing(self, upstream: Upstream, body: bytes) -> tuple[Sequence[ModelInfo], str | None]:
+        """Read one page, and the word for the next; raises ValueError and the like for anything else."""
 
 
 def estimate_tokens(size: int) -> int:

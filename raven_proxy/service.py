@@ -15,6 +15,7 @@ from . import secrets
 from .assembly import assemble
 from .config import Config, load
 from .core_faces import core_faces
+from .discovery import hand_over, keep_discovering
 from .errors import PLUGIN_FAULTS, ConfigError
 from .gateway import Gateway
 from .pipeline import HookCall, Pipeline, is_cancelled
@@ -43,6 +44,7 @@ class Service:
         self._socket: socket.socket | None = None
         self._listener: asyncio.Server | None = None
         self.gateway: Gateway
+        self._discovering: asyncio.Task[None] | None = None
         self.failed_reloads = 0
 
     async def start(self) -> Gateway:
@@ -67,6 +69,7 @@ class Service:
         except BaseException:
             await storage.close()
             raise
+        self._discover(pipeline)
         return gateway
 
     async def listen(self, sock: socket.socket) -> None:
@@ -96,6 +99,8 @@ class Service:
                 _log.error("reload failed; the old configuration goes on", reason=str(error))
                 raise
             old, gateway.pipeline = gateway.pipeline, pipeline
+            hand_over(old.upstreams, pipeline.upstreams)
+            self._discover(pipeline)
             if self._server is not None and self._socket is not None:
                 self._server.header_timeout_s = config.header_timeout_s
                 _limit_sending(self._socket, config.send_timeout_s)
@@ -113,6 +118,8 @@ class Service:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + gateway.config.drain_timeout_s
         gateway.is_draining = gateway.pipeline.is_draining = True
+        if self._discovering is not None:
+            self._discovering.cancel()
         if self._listener is not None:
             grace_s = min(grace_s, gateway.config.drain_timeout_s / 4)
             await asyncio.sleep(grace_s)
@@ -129,6 +136,11 @@ class Service:
         for upstream in gateway.pipeline.upstreams.values():
             upstream.close()
         await gateway.storage.close()
+
+    def _discover(self, pipeline: Pipeline) -> None:
+        if self._discovering is not None:
+            self._discovering.cancel()
+        self._discovering = self.gateway.tasks.spawn(keep_discovering(pipeline), "discovery")
 
     def _load(self) -> Config:
         return load(self._config_path, **self._overrides)

@@ -22,7 +22,7 @@ from .connection import UpstreamConnection
 from .errors import ConfigError, Overloaded, UpstreamError, UpstreamTimeout
 from .exchange import Credential, Outgoing
 from .headers import write_head
-from .providers import Preparing, Provider
+from .providers import ModelInfo, Preparing, Provider
 
 __all__ = ["Upstream"]
 
@@ -58,6 +58,7 @@ class Upstream:
         self.implicit = implicit  # there without config: a plugin's own
         self.region = config.region
         self.models = config.models
+        self.listed: tuple[ModelInfo, ...] = ()  # what the vendor said it offers; see `discovery`
         self.options = config.options
         self.credential = Credential(config.key.reveal()) if config.key is not None else None
         self.base_path = parts.path.rstrip("/")
@@ -78,6 +79,11 @@ class Upstream:
     def offers(self, model: str) -> bool:
         """Say whether the config lists `model` here (`models = […]` patterns)."""
         return any(fnmatchcase(model, pattern) for pattern in self.models)
+
+    def find_model(self, model: str) -> ModelInfo | None:
+        """Give what is known of `model` here; None if nothing is."""
+        known = (*self.provider.known_models(self.preset), *self.listed)
+        return next((info for info in known if info.id == model), None)
 
     def write_request(self, outgoing: Outgoing) -> bytes:
         """Write the head of `outgoing` for this upstream. Raises InvalidRequest on control characters."""

@@ -114,6 +114,25 @@ def test_an_upstream_that_cannot_be_is_named(build: Any, upstream: UpstreamConfi
     assert words in str(refusal.value)
 
 
+CHOOSY = """
+    def check_options(self, preset, options):
+        if "ap" in options:
+            from raven_proxy.errors import ConfigError
+            raise ConfigError(f"options of {preset}: unknown key 'ap'; did you mean 'api'?")
+"""
+
+
+def test_a_provider_may_judge_options_at_the_start(build: Any) -> None:
+    """A misspelt option stops the start, with the upstream's name before the provider's words."""
+    text = CHOOSY + REGISTER.format("")
+    assert build(text, upstreams=(UpstreamConfig(name="main", provider="preset", options={"api": 1}),))
+    wrong = UpstreamConfig(name="main", provider="preset", options={"ap": 1})
+    with pytest.raises(ConfigError) as refusal:
+        build(text, upstreams=(wrong,))
+    expected = "[[upstreams]] main: options of preset: unknown key 'ap'; did you mean 'api'?"
+    assert expected in str(refusal.value)
+
+
 def test_without_a_provider_plugin_that_is_said() -> None:
     with pytest.raises(ConfigError, match="known: none; no provider plugin is on"):
         assemble(Config(plugins=(), upstreams=(UpstreamConfig(name="a", provider="openai"),)), ())
