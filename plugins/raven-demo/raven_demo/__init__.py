@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from raven_proxy import Exchange, NotFound, Reply, Usage, hookimpl
 
-from . import chat, completion, embedding, models
+from . import bridge, chat, completion, embedding, models
 from .answer import Answer
 from .provider import NAME, DemoProvider
 
@@ -31,7 +31,7 @@ _ENDPOINTS: dict[str, Callable[[bytes, str], Answer]] = {
 
 
 class Demo:
-    """Answers what is addressed to the demo provider, in OpenAI's dialects."""
+    """Answers what is addressed to the demo provider, in the client's dialect."""
 
     class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
         """`[plugin.demo]`. `delay_s` is the pause between two pieces of a stream, in seconds."""
@@ -55,6 +55,8 @@ class Demo:
         endpoint = (exchange.face.endpoint or exchange.params.get("endpoint", "")).strip("/")
         if method == "POST" and endpoint in _ENDPOINTS:
             return self._reply(exchange, _ENDPOINTS[endpoint](exchange.body, exchange.model or ""))
+        if method == "POST" and not exchange.face.raw and exchange.face.dialect.client_side is not None:
+            return bridge.answer(exchange, self._delay_s)
         found = models.find(endpoint) if method in {"GET", "HEAD"} else None
         if found is None:
             raise NotFound(f"The demo provider has nothing at {method} {endpoint or exchange.face.path}.")

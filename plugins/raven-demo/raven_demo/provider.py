@@ -20,6 +20,7 @@ from raven_proxy import (
     UsageTap,
 )
 from raven_proxy.errors import UpstreamRefused
+from raven_proxy.metering import EventTap, WholeTap
 from raven_proxy.splice import scan
 
 from .answer import decode
@@ -113,5 +114,12 @@ class DemoProvider:
         if exchange.model is None:
             return None
         asked = exchange.notes.get(NAME)  # absent where another plugin (a cache) gave the reply
+        side = exchange.face.dialect.provider_side
+        if asked is None and side is not None:  # it was written by the client's own dialect
+            return (
+                EventTap(exchange, side.open_reader())
+                if exchange.stream
+                else WholeTap(exchange, side.read_reply)
+            )
         is_stream = head.headers.get("content-type", "").startswith("text/event-stream")
         return DemoTap(asked.prompt_tokens if isinstance(asked, Usage) else 0, is_stream=is_stream)

@@ -11,7 +11,7 @@ from raven_proxy import InvalidRequest
 
 from . import sample
 
-__all__ = ["Tool", "ToolCall", "call"]
+__all__ = ["Function", "Tool", "ToolCall", "call"]
 
 
 class Function(msgspec.Struct):
