@@ -27,6 +27,10 @@ class Case(msgspec.Struct, frozen=True):
     warmup: int = 2
     max_cpu: float | None = None
     """The gateway's CPU per request may be this many times nginx's."""
+    untranslated: str | None = None
+    """The case that the gateway only passes through; this one it alone can serve, by translating."""
+    max_translated: float | None = None
+    """The gateway's CPU per request may be this many times that of `untranslated`."""
 
     def job(self, port: int, key: str, share: float) -> Job:
         """Make the load for one proxy; `share` scales the number of requests."""
@@ -64,6 +68,36 @@ CASES = (
         include_usage=True,
         ramp_s=0.5,
         warmup=1,
+    ),
+    Case(
+        "whole-translated",
+        "Whole reply, translated (Anthropic)",
+        _BUSY,
+        6000,
+        32,
+        "claude-whole",
+        stream=False,
+        untranslated="whole",
+        max_translated=1.6,
+    ),
+    Case(
+        "burst-translated",
+        "50 chunks at once, translated",
+        _BUSY,
+        1200,
+        32,
+        "claude-burst",
+        untranslated="burst",
+        max_translated=3.0,
+    ),
+    Case(
+        "lump-translated",
+        "50 chunks in a single send, translated",
+        _BUSY,
+        1200,
+        32,
+        "claude-lump",
+        untranslated="lump",
     ),
     Case("alone-whole", "One whole reply at a time", _ALONE, 500, 1, stream=False, warmup=20),
     Case("alone", "One stream at a time", _ALONE, 500, 1, "lump", warmup=20),

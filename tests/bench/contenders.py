@@ -16,7 +16,7 @@ import msgspec
 __all__ = ["GATEWAY_PLUGINS", "NAMES", "Contender", "build", "new_key"]
 
 NAMES = ("nginx", "bare", "raven")
-GATEWAY_PLUGINS = ("auth-keys", "meter", "byok", "openai")
+GATEWAY_PLUGINS = ("auth-keys", "meter", "byok", "openai", "anthropic")
 """The plugins that run by default and take part in every request: what a user pays for."""
 
 
@@ -60,7 +60,15 @@ def _gateway(home: Path, port: int, upstream_port: int, key: str, override: str 
 listen = "127.0.0.1:{port}"
 data_dir = "{home / "data"}"
 log_level = "warning"
+models_refresh_s = 0
 plugins = [{plugins}]
+
+[[upstreams]]
+name = "bench-anthropic"
+provider = "anthropic"
+base_url = "http://127.0.0.1:{upstream_port}/anthropic/v1"
+key = {{ env = "BENCH_KEY" }}
+models = ["claude-*"]
 
 [[upstreams]]
 name = "bench"

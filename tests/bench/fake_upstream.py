@@ -8,7 +8,10 @@ Everything it sends is built at start-up. The model name picks the timing of a s
 - `slow`: one chunk every 250 ms for 20 s, to hold many streams open
 - any other name: the whole stream in one `send`
 
-Run as a program: `fake_upstream.py PORT`.
+Under `/anthropic` it answers in Anthropic's Messages dialect, the same words with the same timing
+(`samples.py`): for the gateway's translations.
+
+Run as a program: `python -m tests.bench.fake_upstream PORT`.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ import re
 import sys
 from typing import cast
 
-import msgspec
 import uvloop
+
+from . import samples
 
 __all__ = ["CHUNKS", "FakeUpstream", "main"]
 
@@ -33,67 +37,14 @@ _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked", re.IGNORECASE)
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
 _USAGE = re.compile(rb'"include_usage"\s*:\s*true')
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"]*)"')
-_COUNTS = {"prompt_tokens": 19, "completion_tokens": 48, "total_tokens": 67}
-_HEADERS = (
-    b"HTTP/1.1 200 OK\r\ndate: Mon, 02 Jun 2025 08:30:00 GMT\r\nopenai-organization: bench\r\n"
-    b"openai-processing-ms: 212\r\nopenai-version: 2020-10-01\r\nx-ratelimit-limit-requests: 10000\r\n"
-    b"x-ratelimit-remaining-requests: 9999\r\nx-request-id: req_5d1f0c2f4b7a4d7c9a3e8b6f2c1d0e9a\r\n"
-)
-
-
-def _whole_reply() -> bytes:
-    """Build the reply to a request that does not stream, about 600 bytes of body."""
-    message = {"role": "assistant", "content": "Ravens remember. " * 12, "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-    reply = {"id": "chatcmpl-bench", "object": "chat.completion", "created": 1748853000}
-    body = msgspec.json.encode(
-        {**reply, "model": "gpt-4o-mini-2024-07-18", "choices": [choice], "usage": _COUNTS}
-    )
-    return _HEADERS + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
-
-
-def _frame(choices: list[object], usage: object) -> bytes:
-    """Encode one `chat.completion.chunk` event; `usage` is left out where it is UNSET."""
-    event = {
-        "id": "chatcmpl-BdEjK3mN7pQrStUvWxYz01234567",
-        "object": "chat.completion.chunk",
-        "created": 1748853000,
-        "model": "gpt-4o-mini-2024-07-18",
-        "system_fingerprint": "fp_34a54ae93c",
-        "choices": choices,
-    }
-    if usage is not msgspec.UNSET:
-        event["usage"] = usage
-    return b"data: " + msgspec.json.encode(event) + b"\n\n"
-
-
-def _stream_parts(chunks: int, with_usage: bool) -> list[bytes]:
-    """Build a stream as the list of sends it consists of, HTTP framing included.
-
-    The head leaves with the first frame. Usage, `[DONE]` and the end leave with the last one.
-    With usage asked for, every other frame says `"usage":null`, as OpenAI does.
-    """
-    null = None if with_usage else msgspec.UNSET
-    deltas: list[object] = [{"role": "assistant", "content": "", "refusal": None}]
-    deltas += [{"content": f" word{n:02d}"} for n in range(chunks - 2)]
-    frames = [
-        _frame([{"index": 0, "delta": d, "logprobs": None, "finish_reason": None}], null) for d in deltas
-    ]
-    frames.append(_frame([{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}], null))
-    parts = [b"%x\r\n%s\r\n" % (len(frame), frame) for frame in frames]
-    tail = [_frame([], _COUNTS)] if with_usage else []
-    parts[-1] += b"".join(b"%x\r\n%s\r\n" % (len(f), f) for f in [*tail, b"data: [DONE]\n\n"])
-    parts[-1] += b"0\r\n\r\n"
-    head = b"content-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
-    parts[0] = _HEADERS + head + parts[0]
-    return parts
-
-
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok"
-_WHOLE = _whole_reply()
-_PARTS = {usage: _stream_parts(CHUNKS, usage) for usage in (False, True)}
-_SLOW_PARTS = {usage: _stream_parts(_SLOW_CHUNKS, usage) for usage in (False, True)}
+_WHOLE = samples.whole_reply()
+_PARTS = {usage: samples.stream_parts(CHUNKS, with_usage=usage) for usage in (False, True)}
+_SLOW_PARTS = {usage: samples.stream_parts(_SLOW_CHUNKS, with_usage=usage) for usage in (False, True)}
 _AT_ONCE = {usage: b"".join(parts) for usage, parts in _PARTS.items()}
+_MESSAGE = samples.whole_message()
+_MESSAGE_PARTS = samples.message_parts(CHUNKS)
+_MESSAGE_AT_ONCE = b"".join(_MESSAGE_PARTS)
 
 
 class FakeUpstream(asyncio.Protocol):
@@ -131,7 +82,7 @@ class FakeUpstream(asyncio.Protocol):
         if request.startswith(b"GET"):
             self._transport.write(_OK)
         elif _STREAM.search(request) is None:
-            self._transport.write(_WHOLE)
+            self._transport.write(_MESSAGE if _is_anthropic(request) else _WHOLE)
         else:
             self._stream(request)
 
@@ -139,12 +90,14 @@ class FakeUpstream(asyncio.Protocol):
         assert self._transport is not None
         usage = _USAGE.search(request) is not None
         found = _MODEL.search(request)
-        model = found[1].rpartition(b"/")[2] if found else b""
+        model = found[1].rpartition(b"/")[2].removeprefix(b"claude-") if found else b""
         self._pace = _PACE_S.get(model, 0.0)
         if not self._pace and model != b"burst":
-            self._transport.write(_AT_ONCE[usage])
+            self._transport.write(_MESSAGE_AT_ONCE if _is_anthropic(request) else _AT_ONCE[usage])
             return
         self._parts = (_SLOW_PARTS if model == b"slow" else _PARTS)[usage]
+        if _is_anthropic(request):
+            self._parts = _MESSAGE_PARTS
         self._sent = 0
         self._due = self._loop.time()
         self._send_next()
@@ -162,6 +115,10 @@ class FakeUpstream(asyncio.Protocol):
             self._timer = self._loop.call_at(self._due, self._send_next)
         else:
             self._timer = self._loop.call_soon(self._send_next)
+
+
+def _is_anthropic(request: bytes) -> bool:
+    return request.startswith(b"POST /anthropic/")
 
 
 def _request_size(received: bytes) -> int:

@@ -134,6 +134,8 @@ class Bench:
                 for case in cases:
                     say(f"round {number}/{rounds}: {case.name}")
                     for name, port in _turned(ports, number):
+                        if case.untranslated is not None and name not in {DIRECT, "raven"}:
+                            continue
                         job = case.job(port, self._key, share if number else share / 4)
                         if number:
                             sample = self._measure_quietly(case, name, job, pids[name], settle_s)

@@ -84,12 +84,24 @@ def _rows(record: Record, cases: list[Case]) -> list[tuple[str, str, Figures, bo
         for name in case.metrics:
             metric = METRICS[name]
             rows.append((case.title, metric.label, _medians(record, case, metric), metric.compared))
+        ratio = _translated(record, case)
+        if ratio is not None:
+            rows.append((case.title, "CPU ÷ passed through", {"raven": ratio}, False))
     if record.footprints:
         rows += _memory_rows(record.footprints)
     if record.starts_s:
         starts = {name: median(seconds) for name, seconds in record.starts_s.items()}
         rows.append(("Start", "spawn to ready, s", starts, True))
     return rows
+
+
+def _translated(record: Record, case: Case) -> float | None:
+    """Divide what a translated reply costs the gateway by what it costs untranslated, in the same run."""
+    plain = next((other for other in CASES if other.name == case.untranslated), None)
+    if plain is None:
+        return None
+    own, other = (_medians(record, one, METRICS["cpu"]).get("raven") for one in (case, plain))
+    return own / other if own and other else None
 
 
 def _medians(record: Record, case: Case, metric: Metric) -> Figures:
@@ -140,6 +152,10 @@ def missed(record: Record, cases: list[Case]) -> list[str]:
             cpu = _medians(record, case, METRICS["cpu"])
             ratio = cpu["raven"] / cpu["nginx"] if {"raven", "nginx"} <= cpu.keys() else None
             checks.append((f"{case.title}, CPU ÷ nginx's", ratio, case.max_cpu))
+        if case.max_translated is not None:
+            checks.append(
+                (f"{case.title}, CPU ÷ passed through", _translated(record, case), case.max_translated)
+            )
     for footprint in record.footprints:
         if footprint.contender == "raven":
             checks.append(("RSS idle, MiB", footprint.idle.rss_kib / 1024, _MAX_IDLE_MIB))
