@@ -19,7 +19,7 @@ from .faces import Face
 from .pipeline import Pipeline
 from .providers import Checking, Provider
 from .routes import RESERVED, Routes
-from .upstream import Upstream
+from .upstream import Describe, Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +34,7 @@ class _Registry:
         self.faces: dict[tuple[str, str], Face] = {}
         self.providers: dict[str, Provider] = {}
         self.implicit: list[str] = []
+        self.describers: list[Describe] = []
 
     def add_face(self, face: Face) -> None:
         if not isinstance(face, Face):
@@ -69,6 +70,7 @@ def assemble(config: Config, core: Iterable[Face], drop_in_dir: Path | None = No
     for face in core:
         registry.add_face(face)
     loader.call_register(manager, "register_providers", registry.add_provider)
+    loader.call_register(manager, "register_models", registry.describers.append)
     loader.call_register(manager, "register_faces", registry.add_face)
     loader.call_register(manager, "register_routes", registry.add_route)
     upstreams = _build_upstreams(config, registry)
@@ -101,5 +103,6 @@ def _build_upstreams(config: Config, registry: _Registry) -> dict[str, Upstream]
             provider,
             allow_private=table.allow_private or config.allow_private_upstreams,
             implicit=table in implicit,
+            describers=tuple(registry.describers),
         )
     return upstreams

@@ -68,16 +68,14 @@ class Catalogue:
         for alias, candidates in self._aliases.items():
             if may_call(principal, alias, candidates):
                 place = candidates[0]
-                info = place.upstream.find_model(place.model or "") or ModelInfo(id=alias)
+                info = place.upstream.describe(place.model or "")
                 seen[alias] = msgspec.structs.replace(info, id=alias, owned_by=place.upstream.preset)
         for upstream in self._upstreams.values():
-            known = [*upstream.provider.known_models(upstream.preset), *upstream.listed]
-            known += [
-                ModelInfo(id=m, owned_by=upstream.preset) for m in upstream.models if not _is_pattern(m)
-            ]
-            for model in known:
-                if model.id not in seen and may_call(principal, model.id, (Candidate(upstream, model.id),)):
-                    seen[model.id] = model
+            known = (*upstream.provider.known_models(upstream.preset), *upstream.listed)
+            named = [model for model in upstream.models if not _is_pattern(model)]
+            for name in (*(model.id for model in known), *named):
+                if name not in seen and may_call(principal, name, (Candidate(upstream, name),)):
+                    seen[name] = upstream.describe(name)
         return list(seen.values())
 
     def _find(self, name: str) -> tuple[Candidate, ...]:
@@ -93,7 +91,7 @@ class Catalogue:
         return self._find_bare(name)
 
     def _find_bare(self, name: str) -> tuple[Candidate, ...]:
-        offering = [u for u in self._upstreams.values() if u.offers(name) or _knows(u, name)]
+        offering = [u for u in self._upstreams.values() if u.offers(name) or u.lists(name)]
         if not offering:
             # An upstream without `models` takes what no other claims.
             unlisted = [u for u in self._upstreams.values() if not u.models and not u.implicit]
@@ -143,7 +141,3 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 def _is_pattern(name: str) -> bool:
     return any(letter in name for letter in "*?[")
-
-
-def _knows(upstream: Upstream, name: str) -> bool:
-    return upstream.find_model(name) is not None

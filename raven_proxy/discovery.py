@@ -47,7 +47,7 @@ def hand_over(old: Mapping[str, Upstream], new: Mapping[str, Upstream]) -> None:
     for name, upstream in new.items():
         before = old.get(name)
         if before is not None and (before.preset, before.authority) == (upstream.preset, upstream.authority):
-            upstream.listed = before.listed
+            upstream.learn(before.listed)
 
 
 async def _ask(upstream: Upstream) -> None:
@@ -67,7 +67,7 @@ async def _ask(upstream: Upstream) -> None:
     except Exception as error:  # whatever a provider or its plugin does, the others are asked
         _log.info("models could not be listed", upstream=upstream.name, reason=scrub(str(error))[:200])
         return
-    upstream.listed = tuple(found.values())
+    upstream.learn(found.values())
 
 
 async def _ask_page(

@@ -9,7 +9,7 @@ dialect. Anything else a gate raises, or a gate that outlasts `[plugin.NAME] tim
 (default 10 s), is a 500 (at `authenticate` a 503) and the request is not forwarded: gates fail
 closed. Stages fail closed too. `finish_exchange` observes, and fails quietly.
 
-    register_faces, register_providers, register_routes, register_commands
+    register_faces, register_providers, register_models, register_routes, register_commands
     startup → (authenticate → check_request → answer → choose_upstreams
                → provide_credential → before_send → open_stage → check_reply
                → finish_exchange)* → shutdown
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .exchange import Candidate, Credential, Exchange, Principal, Reply
     from .faces import Face, Stage
     from .gateway import Gateway
+    from .providers import ModelInfo
 
 __all__ = ["PROJECT", "hookimpl", "hookspec"]
 
@@ -60,6 +61,20 @@ def register_providers(register: Callable[..., None]) -> None:
         @hookimpl
         def register_providers(self, register):
             register(OpenAIProvider(), presets=("groq", "deepseek"))
+    """
+
+
+@hookspec
+def register_models(register: Callable[[Callable[[str, str], ModelInfo | None]], None]) -> None:
+    """Tell what is known of models: context windows, the longest answer, display names.
+
+    `register(describe)`, where `describe(provider, model)` takes the provider's name as in `[[upstreams]]`
+    and the vendor's name of the model, and gives a `ModelInfo` or None. It must answer from memory. The
+    first plugin that knows a figure wins, and what the vendor itself lists wins over all.
+
+        @hookimpl
+        def register_models(self, register):
+            register(lambda provider, model: WINDOWS.get((provider, model)))
     """
 
 

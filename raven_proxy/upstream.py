@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from time import monotonic
 from urllib.parse import SplitResult, urlsplit
@@ -22,14 +23,18 @@ from .connection import UpstreamConnection
 from .errors import ConfigError, Overloaded, UpstreamError, UpstreamTimeout
 from .exchange import Credential, Outgoing
 from .headers import write_head
-from .providers import ModelInfo, Preparing, Provider
+from .providers import Addressing, ModelInfo, Preparing, Provider
 
-__all__ = ["Upstream"]
+__all__ = ["Describe", "Upstream"]
 
 _log = structlog.get_logger("raven_proxy.upstream")
 
 # Providers close idle connections after 60 s and more; leave before they do.
 _MAX_IDLE_S = 50.0
+_MAX_DESCRIBED = 4096
+
+Describe = Callable[[str, str], ModelInfo | None]
+"""What `hookspecs.register_models` registers."""
 
 
 class Upstream:
@@ -39,9 +44,15 @@ class Upstream:
     """
 
     def __init__(
-        self, config: UpstreamConfig, provider: Provider, *, allow_private: bool, implicit: bool = False
+        self,
+        config: UpstreamConfig,
+        provider: Provider,
+        *,
+        allow_private: bool,
+        implicit: bool = False,
+        describers: tuple[Describe, ...] = (),
     ) -> None:
-        url = config.base_url or provider.base_url(config.provider)
+        url = config.base_url or _usual_address(provider, config)
         if url is None:
             raise ConfigError(
                 f"upstream {config.name!r}: provider {config.provider!r} has no usual address; set base_url"
@@ -59,6 +70,8 @@ class Upstream:
         self.region = config.region
         self.models = config.models
         self.listed: tuple[ModelInfo, ...] = ()  # what the vendor said it offers; see `discovery`
+        self._describers = describers
+        self._described: dict[str, ModelInfo] = {}
         self.options = config.options
         self.credential = Credential(config.key.reveal()) if config.key is not None else None
         self.base_path = parts.path.rstrip("/")
@@ -80,10 +93,41 @@ class Upstream:
         """Say whether the config lists `model` here (`models = […]` patterns)."""
         return any(fnmatchcase(model, pattern) for pattern in self.models)
 
-    def find_model(self, model: str) -> ModelInfo | None:
-        """Give what is known of `model` here; None if nothing is."""
-        known = (*self.provider.known_models(self.preset), *self.listed)
-        return next((info for info in known if info.id == model), None)
+    def lists(self, model: str) -> bool:
+        """Say whether the vendor is known to have `model`."""
+        return any(info.id == model for info in (*self.provider.known_models(self.preset), *self.listed))
+
+    def describe(self, model: str) -> ModelInfo:
+        """Give what is known of `model` here: by the vendor's own list, then by the catalogues.
+
+        Figures that nobody knows are None. Answers are kept until the vendor lists its models anew.
+        """
+        found = self._described.get(model)
+        if found is None:
+            found = self._describe(model)
+            if len(self._described) < _MAX_DESCRIBED:  # names come from clients: bounded
+                self._described[model] = found
+        return found
+
+    def learn(self, models: Iterable[ModelInfo]) -> None:
+        """Keep the vendor's list of its models."""
+        self.listed = tuple(models)
+        self._described = {}
+
+    def _describe(self, model: str) -> ModelInfo:
+        known = (
+            info for info in (*self.listed, *self.provider.known_models(self.preset)) if info.id == model
+        )
+        told = (self._ask(describe, model) for describe in self._describers)
+        sources = [info for info in (*known, *told) if info is not None]
+        return ModelInfo(
+            id=model,
+            created=next((info.created for info in sources if info.created), 0),
+            owned_by=next((info.owned_by for info in sources if info.owned_by), self.preset),
+            display_name=next((info.display_name for info in sources if info.display_name), ""),
+            context_window=next((info.context_window for info in sources if info.context_window), None),
+            max_tokens=next((info.max_tokens for info in sources if info.max_tokens), None),
+        )
 
     def write_request(self, outgoing: Outgoing) -> bytes:
         """Write the head of `outgoing` for this upstream. Raises InvalidRequest on control characters."""
@@ -91,6 +135,13 @@ class Upstream:
         if outgoing.body or outgoing.method in {"POST", "PUT", "PATCH"}:
             headers["content-length"] = str(len(outgoing.body))
         return write_head(f"{outgoing.method} {outgoing.target} HTTP/1.1", headers)
+
+    def _ask(self, describe: Describe, model: str) -> ModelInfo | None:
+        try:
+            return describe(self.preset, model)
+        except Exception as error:  # a catalogue that is broken is no reason to refuse a request
+            _log.error("a model could not be described", upstream=self.name, model=model, exc_info=error)
+            return None
 
     async def acquire(self, connect_timeout_s: float, *, fresh: bool = False) -> UpstreamConnection:
         """Give an idle connection, or open one; never waits for another exchange to end.
@@ -171,6 +222,12 @@ class Upstream:
         self.open_connections -= 1
         if connection in self._idle:
             self._idle.remove(connection)
+
+
+def _usual_address(provider: Provider, config: UpstreamConfig) -> str | None:
+    if isinstance(provider, Addressing):
+        return provider.find_address(config.provider, config.options)
+    return provider.base_url(config.provider)
 
 
 def _split(url: str) -> tuple[SplitResult, int | None]:

@@ -22,6 +22,7 @@ from raven_proxy import (
     Credential,
     Exchange,
     Face,
+    ModelInfo,
     Outcome,
     Principal,
     Refused,
@@ -179,6 +180,34 @@ async def test_hook_register_providers(raven: GatewayStarter, upstream: MockUpst
 
     with pytest.raises(ConfigError, match=r"register_providers: .*'groq' is already registered"):
         await raven(["openai", Clash])
+
+
+async def test_hook_register_models(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    """What a plugin knows of a model is listed; the first that knows wins, a broken one is passed over."""
+    asked: list[tuple[str, str]] = []
+
+    class Broken:
+        @hookimpl
+        def register_models(self, register: Callable[..., None]) -> None:
+            register(lambda provider, model: [][0])
+
+    class Plugin:
+        @hookimpl
+        def register_models(self, register: Callable[..., None]) -> None:
+            register(self.describe)
+            register(lambda provider, model: ModelInfo(id=model, context_window=1, max_tokens=7))
+
+        def describe(self, provider: str, model: str) -> ModelInfo | None:
+            asked.append((provider, model))
+            return ModelInfo(id=model, context_window=9000)
+
+    alias = {"name": "fast", "target": "mock/gpt-x"}
+    gateway = await raven([Broken, Plugin], upstreams=[upstream], config={"models": [alias]})
+    for _ in range(2):
+        async with gateway.client.get("/v1/models/fast") as reply:
+            model = await reply.json()
+        assert (model["id"], model["context_window"], model["max_tokens"]) == ("fast", 9000, 7)
+    assert asked.count(("openai", "gpt-x")) == 1  # it is remembered
 
 
 async def test_hook_register_routes(raven: GatewayStarter) -> None:
