@@ -1,19 +1,22 @@
 """The plugin `meter`: what each exchange used, kept as a row, and a key's view of its own.
 
-Responsible for the table `exchanges` and for `GET /v1/usage`. It observes: whatever fails here, the
-client has its reply. Prices, balances and budgets are not here yet.
+Responsible for the table `exchanges`, for `GET /v1/usage`, and for the catalogue of models. It observes:
+whatever fails here, the client has its reply. Balances and budgets are not here yet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import click
 import msgspec
 
 from raven_proxy import Exchange, Face, Reply, Unauthenticated, hookimpl, read_nothing
 from raven_proxy.gateway import Gateway
 from raven_proxy.storage import Storage
 
+from .catalogue import load_packaged, operator
+from .catalogue.command import catalogue
 from .exchanges import INSERT, RowIds, make_row, migrate
 from .usage import read_period, summarize
 
@@ -24,6 +27,7 @@ class Meter:
     """Writes a row per exchange, behind the reply."""
 
     def __init__(self) -> None:
+        self._operator_models: dict[str, operator.OperatorModel] = {}
         self._storage: Storage
         self._ids: RowIds
 
@@ -43,8 +47,20 @@ class Meter:
         )
 
     @hookimpl
+    def register_models(self, register: Callable[..., None]) -> None:
+        """Tell context windows: the operator's catalogue first, then the packaged one."""
+        register(lambda provider, model: operator.describe(self._operator_models, provider, model))
+        register(load_packaged().describe)
+
+    @hookimpl
+    def register_commands(self, register: Callable[[click.Command], None]) -> None:
+        """Offer `raven-proxy catalogue`."""
+        register(catalogue)
+
+    @hookimpl
     async def startup(self, gateway: Gateway) -> None:
-        """Bring the table up to date."""
+        """Read the operator's catalogue and bring the table up to date."""
+        self._operator_models = operator.read_catalog(gateway.config.catalog)
         self._storage = gateway.storage
         self._ids = await migrate(gateway.storage)
 

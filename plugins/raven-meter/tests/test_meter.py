@@ -18,6 +18,7 @@ from raven_meter import Meter
 from raven_meter.exchanges import RowIds
 
 from raven_proxy import Exchange, InvalidRequest, Outcome, Principal, Refused, Usage
+from raven_proxy.config import Config
 from raven_proxy.exchange import Attempt, Candidate
 from raven_proxy.faces import Call, Face, read_nothing
 from raven_proxy.storage import SQLiteStorage
@@ -70,7 +71,7 @@ async def start(path: Path) -> AsyncIterator[Metered]:
     storage = await SQLiteStorage.open(path)
     try:
         metered = Metered(storage)
-        gateway: Any = SimpleNamespace(storage=storage)
+        gateway: Any = SimpleNamespace(storage=storage, config=Config())
         await metered.plugin.startup(gateway)
         yield metered
     finally:

@@ -1,0 +1,80 @@
+"""The operator's `model_catalog.json`: own models and corrections, which go over the packaged catalogue.
+
+Strictly decoded (contract section 11): an unknown field or an amount that is no decimal string is an error
+that names the model. Read at the start and at each reload; a broken file stops that, and the old one holds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from raven_proxy import ConfigError, ModelInfo
+
+__all__ = ["OperatorModel", "describe", "find", "read_catalog"]
+
+Amount = Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,12})?$")]
+Tokens = Annotated[int, Meta(ge=1, le=2**40)]
+
+
+class OperatorModel(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """One model. Token prices are US dollars per million; `image`, `video_second` and `request` are each.
+
+    Without `provider` it is the model of that name at any provider.
+    """
+
+    provider: str | None = None
+    context_window: Tokens | None = None
+    max_output_tokens: Tokens | None = None
+    input: Amount | None = None
+    output: Amount | None = None
+    cached_input: Amount | None = None
+    cache_write: Amount | None = None
+    reasoning: Amount | None = None
+    audio_input: Amount | None = None
+    audio_output: Amount | None = None
+    image: Amount | None = None
+    video_second: Amount | None = None
+    request: Amount | None = None
+    multiplier: Amount | None = None
+
+    def price(self, name: str) -> Decimal | None:
+        """Give one of the amounts as a number; None where the file does not say."""
+        value = getattr(self, name)
+        return Decimal(value) if value is not None else None
+
+
+def read_catalog(path: str | None) -> dict[str, OperatorModel]:
+    """Read the file that the config's `catalog` names; nothing without one. Raises ConfigError."""
+    if path is None:
+        return {}
+    try:
+        return msgspec.json.decode(Path(path).read_bytes(), type=dict[str, OperatorModel])
+    except OSError as error:
+        raise ConfigError(f"catalog: {path}: {error.strerror or error}") from error
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        what = re.sub(r"matching regex .*?(?= - at|$)", 'such as "0.15"', str(error))
+        raise ConfigError(f"catalog: {path}: {what}") from None
+
+
+def find(models: Mapping[str, OperatorModel], provider: str, model: str) -> OperatorModel | None:
+    """Find a model by `provider/model` or by its own name."""
+    for name in (f"{provider}/{model}", model):
+        entry = models.get(name)
+        if entry is not None and entry.provider in (None, provider):
+            return entry
+    return None
+
+
+def describe(models: Mapping[str, OperatorModel], provider: str, model: str) -> ModelInfo | None:
+    """Tell the core what the operator says of a model."""
+    entry = find(models, provider, model)
+    if entry is None:
+        return None
+    return ModelInfo(id=model, context_window=entry.context_window, max_tokens=entry.max_output_tokens)
