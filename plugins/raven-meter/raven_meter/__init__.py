@@ -18,6 +18,7 @@ from raven_proxy.storage import Storage
 from .catalogue import load_packaged, operator
 from .catalogue.command import catalogue
 from .exchanges import INSERT, RowIds, make_row, migrate
+from .tariffs import Tariffs
 from .usage import read_period, summarize
 
 __all__ = ["Meter"]
@@ -28,6 +29,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._operator_models: dict[str, operator.OperatorModel] = {}
+        self._tariffs: Tariffs
         self._storage: Storage
         self._ids: RowIds
 
@@ -61,13 +63,15 @@ class Meter:
     async def startup(self, gateway: Gateway) -> None:
         """Read the operator's catalogue and bring the table up to date."""
         self._operator_models = operator.read_catalog(gateway.config.catalog)
+        self._tariffs = Tariffs(load_packaged(), self._operator_models)
         self._storage = gateway.storage
         self._ids = await migrate(gateway.storage)
 
     @hookimpl
     async def finish_exchange(self, exchange: Exchange) -> None:
         """Queue the row."""
-        self._storage.write_behind(INSERT, make_row(exchange, self._ids.next()))
+        cost_nano = self._tariffs.price(exchange)
+        self._storage.write_behind(INSERT, make_row(exchange, self._ids.next(), cost_nano))
 
     async def serve_usage(self, exchange: Exchange) -> Reply:
         """Answer with the calling key's own usage, up to the moment."""

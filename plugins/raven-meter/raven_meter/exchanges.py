@@ -1,7 +1,7 @@
 """The table `exchanges`: one row for each exchange that was finished.
 
 Responsible for its columns and for the row that an `Exchange` becomes. Rows are written behind the
-reply and are never changed. Amounts of money are not here yet; they come as further migrations.
+reply and are never changed. `cost_nano` is in nano-dollars; `priced` is 0 where no price was known.
 """
 
 from __future__ import annotations
@@ -27,13 +27,16 @@ MIGRATIONS = (
     );
     CREATE INDEX exchanges_by_key ON exchanges (key_id, created_at);
     CREATE TABLE exchange_writers (name TEXT PRIMARY KEY, number INTEGER NOT NULL);""",
+    """ALTER TABLE exchanges ADD COLUMN cost_nano INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE exchanges ADD COLUMN priced INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE exchanges ADD COLUMN cache_write_tokens INTEGER NOT NULL DEFAULT 0;""",
 )
 
 _COLUMNS = (
     "id", "request_id", "created_at", "key_id", "organization_id", "face", "model", "provider",
     "upstream_model", "status", "outcome", "stream", "prompt_tokens", "completion_tokens", "cached_tokens",
     "reasoning_tokens", "total_tokens", "estimated", "attempts", "latency_ms", "first_byte_ms",
-    "finish_reason", "error_code",
+    "finish_reason", "error_code", "cost_nano", "priced", "cache_write_tokens",
 )  # fmt: skip
 INSERT = f"INSERT INTO exchanges ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 
@@ -70,8 +73,8 @@ async def migrate(storage: Storage) -> RowIds:
     return RowIds(rows[0]["number"])
 
 
-def make_row(exchange: Exchange, row_id: int) -> tuple[Any, ...]:
-    """Make the row of a finished exchange, in the order of `INSERT`."""
+def make_row(exchange: Exchange, row_id: int, cost_nano: int | None) -> tuple[Any, ...]:
+    """Make the row of a finished exchange, in the order of `INSERT`; a cost of None is an unknown one."""
     started_at = exchange.started_at
     latency_s = time.perf_counter() - started_at
     principal, candidate, error = exchange.principal, exchange.candidate, exchange.error
@@ -95,6 +98,9 @@ def make_row(exchange: Exchange, row_id: int) -> tuple[Any, ...]:
         (exchange.first_byte_at - started_at) * 1000.0 if exchange.first_byte_at else None,
         exchange.finish_reason,
         None if error is None else error.code,
+        cost_nano or 0,
+        0 if cost_nano is None else 1,
+        0 if exchange.usage is None else min(max(exchange.usage.cache_write_tokens, 0), 1 << _TOKEN_BITS),
     )
 
 

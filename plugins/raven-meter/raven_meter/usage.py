@@ -1,7 +1,7 @@
 """`GET /v1/usage`: what the calling key used, per model and per day.
 
 Counted are the exchanges that a provider answered, even if the reply was cut; days are those of UTC.
-Costs are "0" as long as there are no prices.
+Costs are decimal strings in US dollars; a model without a known price adds nothing to them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 from raven_proxy import InvalidRequest
 from raven_proxy.storage import Row, Storage
 
+from .pricing import dollars
+
 __all__ = ["Period", "read_period", "summarize"]
 
 Period = tuple[date, date]
@@ -21,11 +23,10 @@ _DAY_S = 86400
 _MAX_DAYS = 366
 _EPOCH = date(1970, 1, 1)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_NO_COST = "0"
 # Integer division is the same in SQLite and PostgreSQL; their date functions are not.
 _SUMS = f"""
 SELECT COALESCE(model, upstream_model, 'unknown') AS model, created_at / {_DAY_S} AS day,
-  COUNT(*) AS requests, SUM(total_tokens) AS tokens
+  COUNT(*) AS requests, SUM(total_tokens) AS tokens, SUM(cost_nano) AS cost
 FROM exchanges
 WHERE key_id = ? AND created_at >= ? AND created_at < ?
   AND outcome IN ('completed', 'truncated', 'cancelled')
@@ -68,17 +69,17 @@ async def summarize(storage: Storage, key_id: str, period: Period) -> dict[str, 
         "daily_breakdown": [
             {"date": (_EPOCH + timedelta(days=day)).isoformat(), **sums} for day, sums in by_day.items()
         ],
-        "total_cost": _NO_COST,
+        "total_cost": dollars(sum(row["cost"] for row in rows)),
     }
 
 
 def _group(rows: list[Row], column: str) -> dict[Any, dict[str, Any]]:
     groups: dict[Any, dict[str, Any]] = {}
     for row in rows:
-        sums = groups.setdefault(row[column], {"tokens": 0, "requests": 0, "cost": _NO_COST})
-        sums["tokens"] += row["tokens"]
-        sums["requests"] += row["requests"]
-    return groups
+        sums = groups.setdefault(row[column], {"tokens": 0, "requests": 0, "cost": 0})
+        for name in sums:
+            sums[name] += row[name]
+    return {name: sums | {"cost": dollars(sums["cost"])} for name, sums in groups.items()}
 
 
 def _read_date(text: str | None, param: str) -> date | None:

@@ -94,7 +94,7 @@ def tokens(prompt: int, completion: int, **fields: Any) -> Usage:
 
 
 async def test_a_row_says_what_became_of_the_exchange(metered: Metered) -> None:
-    upstream: Any = SimpleNamespace(name="openai-main")
+    upstream: Any = SimpleNamespace(name="openai-main", preset="nobody")
     exchange = await metered.finish(
         stream=True,
         candidate=Candidate(upstream, "gpt-4o-mini"),
@@ -113,7 +113,7 @@ async def test_a_row_says_what_became_of_the_exchange(metered: Metered) -> None:
         "model": "fast", "provider": "openai-main", "upstream_model": "gpt-4o-mini", "status": 200,
         "outcome": "completed", "stream": 1, "prompt_tokens": 10, "completion_tokens": 20, "cached_tokens": 3,
         "reasoning_tokens": 4, "total_tokens": 30, "estimated": 1, "attempts": 2, "finish_reason": "stop",
-        "error_code": None,
+        "error_code": None, "cost_nano": 0, "priced": 0, "cache_write_tokens": 0,
     }  # fmt: skip
 
 
@@ -285,3 +285,20 @@ def test_the_face_needs_the_scope_for_usage() -> None:
         False,
     )
     assert not face.public
+
+
+async def test_an_exchange_is_priced_by_what_was_used(metered: Metered) -> None:
+    """By the vendor's model, not by the alias; the sums of `GET /v1/usage` are exact decimals."""
+    upstream: Any = SimpleNamespace(name="openai-main", preset="openai")
+    for _ in range(3):
+        candidate = Candidate(upstream, "gpt-4o-mini-2024-07-18")
+        await metered.finish(candidate=candidate, usage=tokens(1000, 100, cached_tokens=400))
+    await metered.finish(candidate=Candidate(upstream, "nobody-7"), usage=tokens(5, 5), model="odd")
+    await metered.storage.flush()
+    *rows, odd = await metered.rows()
+    # 600 x $0.15 + 400 x $0.075 + 100 x $0.60, each per million
+    assert [(row["cost_nano"], row["priced"]) for row in rows] == [(180_000, 1)] * 3
+    assert (odd["cost_nano"], odd["priced"]) == (0, 0)
+    usage = await metered.usage()
+    assert (usage["total_cost"], usage["breakdown"]["fast"]["cost"]) == ("0.00054", "0.00054")
+    assert usage["breakdown"]["odd"]["cost"] == "0"

@@ -1,0 +1,141 @@
+"""What usage costs, in whole nano-dollars: exact integers from decimal prices, rounded once.
+
+    cost = (tokens * price per million + units * price each, summed) * the user's * the model's multiplier
+
+rounded half up to a nano-dollar at the very end (contract section 5). Tokens of a kind without a price of
+its own cost what the kind above them does: cached and written prompt tokens the input's, reasoning the
+output's. No float takes part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
+
+import msgspec
+
+from raven_proxy import Usage
+
+from .catalogue.entries import ModelEntry, Price, Rates
+from .catalogue.operator import OperatorModel
+
+__all__ = ["NANO", "Tariff", "cost_nano", "dollars", "tariff_of"]
+
+NANO = 10**9
+_SCALE = 10**15  # prices are kept in units of 10^-15 dollars: the catalogue has some with 14 decimals
+_MILLION = 10**6
+_PPM = 10**6  # a multiplier has six decimals
+
+Step = tuple[int, int]
+"""(more prompt tokens than this, 10^-15 dollars per million or each); the first has -1."""
+
+
+class Tariff(msgspec.Struct, frozen=True, kw_only=True):
+    """The prices of one model at one time: kind → steps by prompt length. `multiplier_ppm` is the model's."""
+
+    steps: Mapping[str, tuple[Step, ...]]
+    multiplier_ppm: int = _PPM
+
+    def price(self, kinds: tuple[str, ...], prompt_tokens: int) -> int:
+        """Give the price of the first of `kinds` that has one; 0 if none has."""
+        for kind in kinds:
+            steps = self.steps.get(kind)
+            if steps is not None:
+                return next(price for start, price in reversed(steps) if prompt_tokens > start)
+        return 0
+
+
+def tariff_of(
+    entry: ModelEntry | None, own: OperatorModel | None, at: datetime | None = None
+) -> Tariff | None:
+    """Compile the prices that hold at a moment (now), the operator's over the catalogue's.
+
+    None where nobody knows a price of input or output: the model is unpriced, and not free.
+    """
+    steps: dict[str, tuple[Step, ...]] = {}
+    rates = _current(entry.rates, at or datetime.now(UTC)) if entry is not None else None
+    for kind, price in (rates.prices if rates is not None else {}).items():
+        steps[kind] = _steps(price)
+    multiplier = Decimal(1)
+    if own is not None:
+        multiplier = own.price("multiplier") or multiplier
+        for kind in _OWN:
+            amount = getattr(own, kind)
+            if amount is not None:
+                steps[kind] = _steps(amount)
+    priced = {"input", "output", "request", "request_thousand", "image", "audio_hour"} & steps.keys()
+    return Tariff(steps=steps, multiplier_ppm=int(multiplier * _PPM)) if priced else None
+
+
+def cost_nano(usage: Usage, tariff: Tariff, *, rate_multiplier: Decimal = Decimal(1)) -> int:
+    """Price one exchange, in nano-dollars. `rate_multiplier` is the user's, with at most six decimals."""
+    prompt = usage.prompt_tokens
+    million = 0  # 10^-15 dollars per million
+    for tokens, kinds in _token_kinds(usage):
+        if tokens > 0:
+            million += tokens * tariff.price(kinds, prompt)
+    million += usage.images * tariff.price(("image",), prompt) * _MILLION
+    million += int(Decimal(repr(usage.seconds)) * _MILLION) * tariff.price(("video_second",), prompt)
+    million += tariff.price(("request",), prompt) * _MILLION
+    million += tariff.price(("request_thousand",), prompt) * 1000
+    scaled = million * tariff.multiplier_ppm * int(rate_multiplier * _PPM)
+    whole = _MILLION * _PPM * _PPM * (_SCALE // NANO)
+    return (2 * scaled + whole) // (2 * whole)
+
+
+def dollars(nano: int) -> str:
+    """Write nano-dollars as a decimal string in US dollars, without needless zeros."""
+    whole, rest = divmod(abs(nano), NANO)
+    text = f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
+    return f"-{text}" if nano < 0 else text
+
+
+_OWN = (
+    "input", "output", "cached_input", "cache_write", "reasoning", "audio_input", "audio_output", "image",
+    "video_second", "request",
+)  # fmt: skip
+
+
+def _token_kinds(usage: Usage) -> tuple[tuple[int, tuple[str, ...]], ...]:
+    """Part the tokens, each counted once, with the prices to look for in order."""
+    hour = min(usage.cache_write_1h_tokens, usage.cache_write_tokens)
+    parts = usage.cached_tokens + usage.cache_write_tokens + usage.audio_input_tokens
+    made = usage.reasoning_tokens + usage.audio_output_tokens
+    return (
+        (usage.prompt_tokens - parts, ("input",)),
+        (usage.cached_tokens, ("cached_input", "input")),
+        (usage.cache_write_tokens - hour, ("cache_write", "input")),
+        (hour, ("cache_write_1h", "cache_write", "input")),
+        (usage.audio_input_tokens, ("audio_input", "input")),
+        (usage.completion_tokens - made, ("output",)),
+        (usage.reasoning_tokens, ("reasoning", "output")),
+        (usage.audio_output_tokens, ("audio_output", "output")),
+    )
+
+
+def _steps(price: Price) -> tuple[Step, ...]:
+    if isinstance(price, str):
+        return ((-1, _scale(price)),)
+    base, *tiers = price
+    return ((-1, _scale(base)), *((start, _scale(amount)) for start, amount in tiers))
+
+
+def _scale(amount: str) -> int:
+    return int((Decimal(amount) * _SCALE).to_integral_value(ROUND_HALF_UP))
+
+
+def _current(rates: list[Rates], at: datetime) -> Rates | None:
+    """Pick the last of the rates that holds at `at`; the first where none does."""
+    day, time = at.date().isoformat(), at.strftime("%H:%M")
+    for rate in reversed(rates):
+        if rate.since is not None and day < rate.since:
+            continue
+        if rate.between is not None and not _is_between(time, *rate.between):
+            continue
+        return rate
+    return rates[0] if rates else None
+
+
+def _is_between(time: str, start: str, end: str) -> bool:
+    return start <= time < end if start <= end else time >= start or time < end

@@ -1,0 +1,47 @@
+"""Which prices hold for an exchange: the operator's catalogue over the packaged one, as of now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from raven_proxy import Exchange
+
+from .catalogue import PackagedCatalogue, operator
+from .pricing import Tariff, cost_nano, tariff_of
+
+__all__ = ["Tariffs"]
+
+_KEPT_S = 60.0  # prices change by the minute at most
+_MAX_KEPT = 4096
+
+
+class Tariffs:
+    """Compiled prices by provider and model, each kept for a minute."""
+
+    def __init__(self, packaged: PackagedCatalogue, own: Mapping[str, operator.OperatorModel]) -> None:
+        self._packaged = packaged
+        self._own = own
+        self._kept: dict[tuple[str, str], tuple[float, Tariff | None]] = {}
+
+    def find(self, provider: str, model: str) -> Tariff | None:
+        """Give the prices of a model; None where nobody knows one."""
+        key = (provider, model)
+        now = time.monotonic()
+        kept = self._kept.get(key)
+        if kept is not None and now < kept[0]:
+            return kept[1]
+        found = tariff_of(self._packaged.find(provider, model), operator.find(self._own, provider, model))
+        if len(self._kept) >= _MAX_KEPT:  # names come from clients: bounded
+            self._kept.clear()
+        self._kept[key] = (now + _KEPT_S, found)
+        return found
+
+    def price(self, exchange: Exchange) -> int | None:
+        """Price what an exchange used, in nano-dollars; None where no price is known."""
+        candidate, usage = exchange.candidate, exchange.usage
+        if candidate is None or usage is None:
+            return 0
+        model = candidate.model or exchange.model
+        tariff = self.find(candidate.upstream.preset, model) if model is not None else None
+        return cost_nano(usage, tariff) if tariff is not None else None
