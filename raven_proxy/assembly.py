@@ -74,10 +74,10 @@ def assemble(config: Config, core: Iterable[Face], drop_in_dir: Path | None = No
     loader.call_register(manager, "register_faces", registry.add_face)
     loader.call_register(manager, "register_routes", registry.add_route)
     upstreams = _build_upstreams(config, registry)
-    hooks, stages = loader.resolve_hooks(manager, plugins)
+    hooks, plain = loader.resolve_hooks(manager, plugins)
     faces = {id(face): face for face in registry.faces.values()}.values()
     routes = Routes(faces)
-    return Pipeline(config, plugins, hooks, stages, routes, Catalogue(upstreams, config.models), upstreams)
+    return Pipeline(config, plugins, hooks, plain, routes, Catalogue(upstreams, config.models), upstreams)
 
 
 def _build_upstreams(config: Config, registry: _Registry) -> dict[str, Upstream]:

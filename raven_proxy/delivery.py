@@ -15,7 +15,7 @@ from .connection import UpstreamConnection
 from .errors import PluginFailed, UpstreamError, UpstreamTruncated
 from .exchange import Exchange, Outcome, Reply, ReplyHead
 from .headers import forward_reply
-from .pipeline import call_all
+from .pipeline import call_all, settle
 from .relay import Relay
 from .replies import is_ours, reply_head, send_whole
 from .server import SENT, SENT_AND_CLOSE, ClientConnection, Sent
@@ -102,6 +102,8 @@ async def _send_collected(
     if tally.error is not None:  # some say it under a status of 200; the bytes are theirs
         exchange.outcome = Outcome.UPSTREAM_ERROR
         exchange.error = UpstreamError(tally.error)
+    exchange.status = head.status
+    settle(exchange)
     return send_whole(exchange, client, head.status, headers, body)
 
 

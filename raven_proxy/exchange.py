@@ -163,6 +163,7 @@ class Exchange:
         "headers",
         "hub_request",
         "id",
+        "is_settled",
         "notes",
         "outcome",
         "outgoing",
@@ -211,6 +212,7 @@ class Exchange:
         self.finish_reason: str | None = None
         self.produced_bytes = 0  # reply bytes that came from the provider
         self.outcome: Outcome = Outcome.FAILED
+        self.is_settled = False  # `settle_exchange` hooks were told
         self.error: GatewayError | None = None
         # A plugin's own data, under its own name.
         self.notes: dict[str, Any] = {}

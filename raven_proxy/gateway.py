@@ -29,7 +29,7 @@ from .exchange import Exchange, Outcome, Principal
 from .headers import client_address, collect_request
 from .intake import check_protocol, read_body, require_json
 from .observation import Observation
-from .pipeline import Pipeline, call_all, call_first
+from .pipeline import Pipeline, call_all, call_first, settle
 from .replies import send_error
 from .routes import check_path
 from .server import ClientConnection, Sent
@@ -106,8 +106,9 @@ class Gateway:
         self.in_flight -= 1
         if exchange.face.public:
             exchange.pipeline.in_flight -= 1
-        else:
-            self.observation.add(exchange)
+            return
+        settle(exchange)  # unless it was, as part of its reply
+        self.observation.add(exchange)
 
     # -- one request ---------------------------------------------------------------
 

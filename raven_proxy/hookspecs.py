@@ -12,7 +12,7 @@ closed. Stages fail closed too. `finish_exchange` observes, and fails quietly.
     register_faces, register_providers, register_models, register_routes, register_commands
     startup → (authenticate → check_request → answer → choose_upstreams
                → provide_credential → before_send → open_stage → check_reply
-               → finish_exchange)* → shutdown
+               → settle_exchange → finish_exchange)* → shutdown
 """
 
 from __future__ import annotations
@@ -237,6 +237,21 @@ async def check_reply(exchange: Exchange) -> None:
         async def check_reply(self, exchange):
             if not valid(exchange.reply_body):
                 raise Refused("The reply does not match the schema.", status=403)
+    """
+
+
+@hookspec
+def settle_exchange(exchange: Exchange) -> None:
+    """Settle what the exchange took: money, slots, a record that it ended.
+
+    Called exactly once for every exchange that reached a face, when `outcome`, `usage` and `error` are
+    known and before the reply's last bytes leave, so that what a client has got is on the books. It is
+    synchronous and stands in the way of the reply: append to a file, change numbers, no more. A whole
+    reply's headers can still be added to (`exchange.response_headers`). What it raises is logged.
+
+        @hookimpl
+        def settle_exchange(self, exchange):
+            self.slots.give_back(exchange.principal.key_id)
     """
 
 

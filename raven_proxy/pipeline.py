@@ -7,8 +7,7 @@ a second `Pipeline` and swaps one attribute: an exchange ends on the pipeline on
 from __future__ import annotations
 
 import asyncio
-import types
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,8 +16,9 @@ import structlog
 from .config import Config
 from .errors import PLUGIN_FAULTS, GatewayError, PluginFailed
 from .exchange import Exchange
-from .faces import Face, Stage
+from .faces import Face
 from .headers import Network
+from .tasks import resume
 
 if TYPE_CHECKING:
     from .catalogue import Catalogue
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .routes import Routes
     from .upstream import Upstream
 
-__all__ = ["HookCall", "Pipeline", "StageOpener", "call_all", "call_first", "is_cancelled"]
+__all__ = ["HookCall", "Pipeline", "PlainCall", "call_all", "call_first", "is_cancelled", "settle"]
 
 _log = structlog.get_logger("raven_proxy.pipeline")
 
@@ -40,11 +40,11 @@ class HookCall(msgspec.Struct, frozen=True):
     timeout_s: float
 
 
-class StageOpener(msgspec.Struct, frozen=True):
-    """One plugin's `open_stage`."""
+class PlainCall(msgspec.Struct, frozen=True):
+    """One plugin's implementation of a synchronous hook: `open_stage`, `settle_exchange`."""
 
     plugin: str
-    function: Callable[[Exchange], Stage | None]
+    function: Callable[[Exchange], Any]
 
 
 class Pipeline:
@@ -60,7 +60,7 @@ class Pipeline:
         config: Config,
         plugins: tuple[Plugin, ...],
         hooks: Mapping[str, tuple[HookCall, ...]],
-        stages: tuple[StageOpener, ...],
+        plain: Mapping[str, tuple[PlainCall, ...]],
         routes: Routes,
         catalogue: Catalogue,
         upstreams: Mapping[str, Upstream],
@@ -78,7 +78,8 @@ class Pipeline:
         self.choose_upstreams = hooks["choose_upstreams"]
         self.provide_credential = hooks["provide_credential"]
         self.before_send = hooks["before_send"]
-        self.open_stage = stages
+        self.open_stage = plain["open_stage"]
+        self.settle_exchange = plain["settle_exchange"]
         self.check_reply = hooks["check_reply"]
         self.finish_exchange = hooks["finish_exchange"]
         self.logs_access = config.access_log and config.log_level in {"debug", "info"}
@@ -105,6 +106,27 @@ async def call_all(calls: tuple[HookCall, ...], subject: Any) -> None:
         await _call(call, subject)
 
 
+def settle(exchange: Exchange) -> None:
+    """Tell every `settle_exchange` how an exchange ended, the first time this is called for it.
+
+    A plugin that fails there is logged; the reply goes out all the same, and the others are told.
+    """
+    if exchange.is_settled:
+        return
+    exchange.is_settled = True
+    for call in exchange.pipeline.settle_exchange:
+        try:
+            call.function(exchange)
+        except PLUGIN_FAULTS as error:
+            _log.error(
+                "plugin failed",
+                plugin=call.plugin,
+                hook="settle_exchange",
+                request_id=exchange.id,
+                exc_info=error,
+            )
+
+
 async def _call(call: HookCall, subject: Any) -> Any:
     """Call one hook within its time; anything but a GatewayError becomes PluginFailed.
 
@@ -122,7 +144,7 @@ async def _call(call: HookCall, subject: Any) -> Any:
         raise _failed(call, subject, error) from error
     try:
         async with asyncio.timeout(call.timeout_s) as limit:
-            return await _resume(coroutine, waiting_for)
+            return await resume(coroutine, waiting_for)
     except GatewayError:
         raise
     except PLUGIN_FAULTS as error:
@@ -136,22 +158,6 @@ def is_cancelled(error: BaseException) -> bool:
     """Say whether this task was cancelled (a client left), not just something that a plugin waited for."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
-
-
-@types.coroutine
-def _resume(coroutine: Coroutine[Any, Any, Any], waiting_for: Any) -> Generator[Any, Any, Any]:
-    """Go on with a coroutine whose first step was taken by hand."""
-    while True:
-        thrown: BaseException | None = None
-        sent = None
-        try:
-            sent = yield waiting_for
-        except BaseException as error:
-            thrown = error
-        try:
-            waiting_for = coroutine.send(sent) if thrown is None else coroutine.throw(thrown)
-        except StopIteration as stop:
-            return stop.value
 
 
 def _failed(call: HookCall, subject: Any, error: BaseException, reason: str | None = None) -> PluginFailed:

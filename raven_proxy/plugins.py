@@ -25,7 +25,7 @@ import pluggy
 from . import hookspecs
 from .config import FIRST_PARTY, Config, decode_table
 from .errors import PLUGIN_FAULTS, ConfigError
-from .pipeline import HookCall, StageOpener
+from .pipeline import HookCall, PlainCall
 
 __all__ = ["API_VERSION", "GROUP", "Plugin", "find_first_party", "load", "register", "resolve_hooks"]
 
@@ -39,6 +39,7 @@ _ASYNC_HOOKS = (
     "startup", "shutdown", "authenticate", "check_request", "answer", "choose_upstreams",
     "provide_credential", "before_send", "check_reply", "finish_exchange",
 )  # fmt: skip
+_PLAIN_HOOKS = ("open_stage", "settle_exchange")
 
 
 class Plugin(msgspec.Struct, frozen=True):
@@ -101,8 +102,8 @@ def register(plugins: Iterable[Plugin]) -> pluggy.PluginManager:
 
 def resolve_hooks(
     manager: pluggy.PluginManager, plugins: Iterable[Plugin]
-) -> tuple[dict[str, tuple[HookCall, ...]], tuple[StageOpener, ...]]:
-    """Freeze each asynchronous hook into a tuple of calls, and `open_stage` into its openers."""
+) -> tuple[dict[str, tuple[HookCall, ...]], dict[str, tuple[PlainCall, ...]]]:
+    """Freeze each hook of a request into a tuple of calls: the asynchronous ones, and the plain ones."""
     timeouts = {plugin.name: plugin.timeout_s for plugin in plugins}
     hooks: dict[str, tuple[HookCall, ...]] = {}
     for hook in _ASYNC_HOOKS:
@@ -110,8 +111,11 @@ def resolve_hooks(
             HookCall(impl.plugin_name, hook, _adapt(impl), timeouts[impl.plugin_name])
             for impl in _in_call_order(manager, hook)
         )
-    stages = tuple(StageOpener(i.plugin_name, _adapt(i)) for i in _in_call_order(manager, "open_stage"))
-    return hooks, stages
+    plain = {
+        hook: tuple(PlainCall(impl.plugin_name, _adapt(impl)) for impl in _in_call_order(manager, hook))
+        for hook in _PLAIN_HOOKS
+    }
+    return hooks, plain
 
 
 def call_register(manager: pluggy.PluginManager, hook: str, callback: Callable[..., None]) -> None:

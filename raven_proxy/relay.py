@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from .errors import GatewayError, Overloaded, UpstreamError, UpstreamTimeout, UpstreamTruncated
 from .exchange import Exchange, Outcome
+from .pipeline import settle
 from .sse import EventMeter
 from .watch import Watch
 
@@ -126,17 +127,20 @@ class Relay:
         except GatewayError as error:
             self.fail(error)
             return
-        if rest:
-            self._write(rest)
         tally = self._chain.settle()
         if tally.error is not None:
             self._exchange.outcome = Outcome.TRUNCATED
             self._exchange.error = UpstreamError(tally.error)
         elif not tally.complete:
+            if rest:
+                self._write(rest)
             self.fail(UpstreamTruncated("The provider's stream ended before it was complete."))
             return
         else:
             self._exchange.outcome = Outcome.COMPLETED
+        settle(self._exchange)
+        if rest:
+            self._write(rest)
         self._finish_well()
 
     def fail(self, error: GatewayError) -> None:
@@ -152,10 +156,12 @@ class Relay:
         if self._is_sse and is_metered and tally.complete and isinstance(error, UpstreamTruncated):
             # The dialect's own end had come; what broke off after it is nobody's loss.
             self._exchange.outcome = Outcome.COMPLETED
+            settle(self._exchange)
             self._finish_well()
             return
         self._exchange.error = error
         self._exchange.outcome = Outcome.TRUNCATED if isinstance(error, UpstreamError) else Outcome.FAILED
+        settle(self._exchange)
         self._cut(error)
         self._stop()
         self.done.set_result(False)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import types
+from collections.abc import Coroutine, Generator
 from typing import Any
 
 import structlog
 
-__all__ = ["Tasks"]
+__all__ = ["Tasks", "resume"]
 
 _log = structlog.get_logger("raven_proxy.tasks")
 
@@ -40,6 +41,18 @@ class Tasks:
         """Start `work` that nobody waits for."""
         _ = self.spawn(work, name)
 
+    def begin(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        """Take the first step of `work` now; if it waits for anything, it goes on in the background.
+
+        For work that mostly ends at once, where a task would cost more than it. Raises what the first
+        step raises.
+        """
+        try:
+            waiting_for = work.send(None)
+        except StopIteration:
+            return
+        self.launch(_go_on(work, waiting_for), name)
+
     async def settle(self, timeout_s: float) -> None:
         """Wait for what runs now, at most `timeout_s`; what is left after that is cancelled."""
         if self._running:
@@ -53,3 +66,23 @@ class Tasks:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("task failed", task=task.get_name(), exc_info=error)
+
+
+@types.coroutine
+def resume(work: Coroutine[Any, Any, Any], waiting_for: Any) -> Generator[Any, Any, Any]:
+    """Go on with a coroutine whose first step was taken by hand and gave `waiting_for`."""
+    while True:
+        thrown: BaseException | None = None
+        sent = None
+        try:
+            sent = yield waiting_for
+        except BaseException as error:
+            thrown = error
+        try:
+            waiting_for = work.send(sent) if thrown is None else work.throw(thrown)
+        except StopIteration as stop:
+            return stop.value
+
+
+async def _go_on(work: Coroutine[Any, Any, Any], waiting_for: Any) -> None:
+    await resume(work, waiting_for)

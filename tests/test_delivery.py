@@ -165,7 +165,7 @@ async def test_a_stage_that_breaks_on_a_whole_reply_is_an_error(
 async def test_a_reply_without_a_body_has_none(raven: GatewayStarter, upstream: MockUpstream) -> None:
     gateway = await raven(upstreams=[upstream])
     upstream.script(ScriptedReply(status=204), ScriptedReply(body=BODY, headers=JSON))
-    async with gateway.client.delete("/v1/mock/files/1") as reply:
+    async with gateway.client.delete("/v1/mock/things/1") as reply:
         assert (reply.status, await reply.read()) == (204, b"")
         assert "Content-Length" not in reply.headers
     async with gateway.client.head("/v1/mock/files/1") as reply:

@@ -293,13 +293,13 @@ def test_a_wrapper_is_refused_and_not_silently_left_out() -> None:
 
 def test_calls_are_in_config_order_and_carry_their_plugins_limit() -> None:
     first, second = wrap(Plain(), "first"), msgspec.structs.replace(wrap(Plain(), "second"), timeout_s=3.0)
-    hooks, stages = resolve_hooks(register([first, second]), [first, second])
+    hooks, plain = resolve_hooks(register([first, second]), [first, second])
     assert [(call.plugin, call.timeout_s) for call in hooks["check_request"]] == [
         ("first", 10.0),
         ("second", 3.0),
     ]
     assert hooks["answer"] == ()
-    assert stages == ()
+    assert plain["open_stage"] == ()
 
 
 async def test_a_hook_gets_only_what_it_asks_for() -> None:
@@ -317,11 +317,11 @@ async def test_a_hook_gets_only_what_it_asks_for() -> None:
             return None
 
     plugin = wrap(Mixed())
-    hooks, stages = resolve_hooks(register([plugin]), [plugin])
+    hooks, plain = resolve_hooks(register([plugin]), [plugin])
     assert await hooks["check_request"][0].function("x") == "nothing"
     assert await hooks["authenticate"][0].function("x") == "x"
     subject: Any = None
-    assert stages[0].function(subject) is None
+    assert plain["open_stage"][0].function(subject) is None
 
 
 def test_two_gateways_in_one_process_share_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from structlog.testing import capture_logs
 
 from raven_proxy.tasks import Tasks
@@ -49,3 +50,34 @@ async def test_settling_waits_for_what_ends_and_cancels_what_does_not() -> None:
 
 async def test_settling_nothing_returns_at_once() -> None:
     await Tasks().settle(60)
+
+
+async def test_work_that_ends_at_once_needs_no_task() -> None:
+    """What it does is done when `begin` returns; what it raises, the caller sees."""
+    done: list[int] = []
+
+    async def work(error: Exception | None = None) -> None:
+        done.append(1)
+        if error is not None:
+            raise error
+
+    tasks = Tasks()
+    tasks.begin(work(), "work")
+    assert (done, len(tasks)) == ([1], 0)
+    with pytest.raises(KeyError):
+        tasks.begin(work(KeyError("x")), "work")
+
+
+async def test_work_that_waits_goes_on_in_the_background() -> None:
+    gate = asyncio.get_running_loop().create_future()
+    done: list[str] = []
+
+    async def work() -> None:
+        done.append(await gate)
+
+    tasks = Tasks()
+    tasks.begin(work(), "work")
+    assert len(tasks) == 1
+    gate.set_result("here")
+    await tasks.settle(1.0)
+    assert done == ["here"]

@@ -60,7 +60,11 @@ def failing(hook: str, error: Exception | None) -> Any:
         else:
             raise error
 
-    return type("Broken", (), {hook: hookimpl(broken)})
+    def plain(self: Any, exchange: Exchange) -> None:
+        assert error is not None
+        raise error
+
+    return type("Broken", (), {hook: hookimpl(plain if hook == "settle_exchange" else broken)})
 
 
 # -- the specs ------------------------------------------------------------------------
@@ -633,6 +637,44 @@ async def test_hook_check_reply_that_fails(
     gateway = await raven([broken], upstreams=[upstream], config={"plugin": {"broken": {"timeout_s": 0.2}}})
     status, answer = await ask(gateway)
     assert (status, answer["error"]["type"]) == (500, "internal_error")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("model", "status", "outcome"),
+    [
+        ("mock/any", 200, Outcome.COMPLETED),
+        ("mock/fx-500", 500, Outcome.UPSTREAM_ERROR),
+        ("", 400, Outcome.REFUSED),
+    ],
+)
+async def test_hook_settle_exchange(
+    raven: GatewayStarter, upstream: MockUpstream, model: str, status: int, outcome: Outcome, *, stream: bool
+) -> None:
+    """Called exactly once and before the client has its reply; a plugin that breaks there spoils nothing."""
+    told: list[Any] = []
+
+    class Books:
+        @hookimpl
+        def settle_exchange(self, exchange: Exchange) -> None:
+            used = exchange.usage.total_tokens > 0 if exchange.usage else None
+            told.append((exchange.outcome, used))
+            exchange.response_headers["X-Settled"] = "yes"
+
+    gateway = await raven([failing("settle_exchange", KeyError("inside")), Books], upstreams=[upstream])
+    question = {"model": model, "stream": stream, "messages": [{"role": "user", "content": "Hi"}]}
+    with capture_logs() as events:
+        async with gateway.client.post("/v1/chat/completions", json=question) as reply:
+            await reply.read()
+            before_anything_else_ran = list(told)
+        await upstream.wait_until(lambda: told)
+        await asyncio.sleep(0.02)
+    assert reply.status == status
+    assert told == [(outcome, True if status == 200 else None)]
+    if status == 200:
+        assert before_anything_else_ran == told
+        assert ("X-Settled" in reply.headers) == (not stream)
+    assert [e["hook"] for e in events if e["event"] == "plugin failed"] == ["settle_exchange"]
 
 
 @pytest.mark.parametrize(

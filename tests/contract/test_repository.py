@@ -33,6 +33,7 @@ ELSEWHERE = {
     "harness": "test_testing.py",
     "hookspecs": "contract/test_hooks.py",
     "migrations": "test_storage.py",
+    "shared_counters": "test_counters.py",
 }
 """Modules that are tested through another one."""
 

@@ -1,0 +1,196 @@
+"""Counting what must not exceed a limit: requests and tokens in a window, slots, money held and spent.
+
+Two small implementations behind one protocol: `LocalCounters` in this process, `SharedCounters`
+(`shared_counters.py`) for the workers of one machine; a plugin may bring one for many machines.
+
+A *window* is sliding: what was taken counts for `window_s` seconds. It is kept in 64 slices, and a slice
+counts until its last moment has passed, so that never more than the limit is admitted in any window, and
+the wait that a denial names is enough. A *hold* counts until it is settled; what it came to then stays in
+the key's *total*. Amounts are whole numbers: requests, tokens, nano-dollars.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+__all__ = ["SLICES", "Claim", "Counters", "Denial", "LocalCounters"]
+
+SLICES = 64
+_SWEEP_EVERY = 4096  # claims between two looks for windows that are over
+
+
+class Claim(msgspec.Struct, frozen=True, gc=False):
+    """Something to be taken: `amount` of `key`, which may come to `limit` in all.
+
+    With `window_s` (seconds) what was taken counts for that long; with 0 it is a hold.
+    """
+
+    key: str
+    amount: int
+    limit: int
+    window_s: int = 0
+
+
+class Denial(msgspec.Struct, frozen=True):
+    """The first claim that could not be taken, and how much of its limit was in use.
+
+    After `retry_after_s` it can be, if nobody takes anything else; None where no waiting helps: the
+    amount is over the limit, or it is a hold.
+    """
+
+    claim: Claim
+    used: int
+    retry_after_s: float | None
+
+
+class Counters(Protocol):
+    """Takes and gives back; every method is one atomic step for everybody who counts."""
+
+    async def take(self, claims: Sequence[Claim]) -> Denial | None:
+        """Take all of `claims`, or none of them and say which one was too much."""
+
+    async def correct(self, key: str, window_s: int, difference: int) -> None:
+        """Add to what was taken in a window now (tokens turned out to be more, or fewer)."""
+
+    async def settle(self, key: str, held: int, actual: int) -> None:
+        """End a hold of `held`: `actual` of it goes to the key's total for good, the rest is given back."""
+
+    async def used(self, key: str, window_s: int = 0) -> int:
+        """Say what is in use: in the window, or the key's total with all its holds."""
+
+    async def held(self, key: str) -> int:
+        """Say what is held and not settled."""
+
+    async def load(self, totals: Mapping[str, int]) -> None:
+        """Set totals to what the books say; holds stay."""
+
+
+class _Window:
+    """One sliding window: slices that something was taken in, oldest first."""
+
+    __slots__ = ("slices", "used")
+
+    def __init__(self) -> None:
+        self.slices: dict[int, int] = {}  # slice number → amount; insertion order is time's
+        self.used = 0
+
+    def forget(self, current: int) -> None:
+        """Drop the slices whose last moment is more than a window ago."""
+        oldest = current - SLICES
+        while self.slices:
+            first = next(iter(self.slices))
+            if first >= oldest:
+                break
+            self.used -= self.slices.pop(first)
+
+    def add(self, current: int, amount: int) -> None:
+        self.slices[current] = self.slices.get(current, 0) + amount
+        self.used += amount
+
+    def wait_s(self, needed: int, current: int, now: float, slice_s: float) -> float:
+        """Give the seconds until `needed` of what is used has passed."""
+        for number, amount in self.slices.items():
+            needed -= amount
+            if needed <= 0:
+                return (number + SLICES + 1) * slice_s - now
+        return (current + SLICES + 1) * slice_s - now
+
+
+class LocalCounters:
+    """Counters of one process, in memory that follows the keys in use: windows that are over are dropped."""
+
+    def __init__(self) -> None:
+        self._windows: dict[tuple[str, int], _Window] = {}
+        self._totals: dict[str, int] = {}
+        self._holds: dict[str, int] = {}
+        self._until_sweep = _SWEEP_EVERY
+        self._now = time.monotonic
+
+    def __len__(self) -> int:
+        return len(self._windows) + len(self._totals) + len(self._holds)
+
+    async def take(self, claims: Sequence[Claim]) -> Denial | None:
+        """Take all of `claims`, or none of them and say which one was too much."""
+        now = self._now()
+        for claim in claims:
+            used = self._used(claim, now)
+            if used + claim.amount > claim.limit:
+                return Denial(claim, used, self._wait_s(claim, now, used))
+        for claim in claims:
+            if claim.window_s:
+                self._window(claim.key, claim.window_s).add(self._slice(claim.window_s, now), claim.amount)
+            else:
+                self._holds[claim.key] = self._holds.get(claim.key, 0) + claim.amount
+        self._until_sweep -= len(claims)
+        if self._until_sweep <= 0:
+            self._sweep(now)
+        return None
+
+    async def correct(self, key: str, window_s: int, difference: int) -> None:
+        """Add to what was taken in a window now."""
+        now = self._now()
+        window = self._window(key, window_s)
+        window.forget(self._slice(window_s, now))
+        window.add(self._slice(window_s, now), max(difference, -window.used))
+
+    async def settle(self, key: str, held: int, actual: int) -> None:
+        """End a hold."""
+        rest = self._holds.get(key, 0) - held
+        if rest > 0:
+            self._holds[key] = rest
+        else:
+            self._holds.pop(key, None)
+        if actual:
+            self._totals[key] = self._totals.get(key, 0) + actual
+
+    async def used(self, key: str, window_s: int = 0) -> int:
+        """Say what is in use."""
+        return self._used(Claim(key, 0, 0, window_s), self._now())
+
+    async def held(self, key: str) -> int:
+        """Say what is held and not settled."""
+        return self._holds.get(key, 0)
+
+    async def load(self, totals: Mapping[str, int]) -> None:
+        """Set totals to what the books say."""
+        self._totals.update(totals)
+
+    def _used(self, claim: Claim, now: float) -> int:
+        if not claim.window_s:
+            return self._totals.get(claim.key, 0) + self._holds.get(claim.key, 0)
+        window = self._windows.get((claim.key, claim.window_s))
+        if window is None:
+            return 0
+        window.forget(self._slice(claim.window_s, now))
+        return window.used
+
+    def _wait_s(self, claim: Claim, now: float, used: int) -> float | None:
+        if not claim.window_s or claim.amount > claim.limit:
+            return None
+        slice_s = claim.window_s / SLICES
+        window = self._window(claim.key, claim.window_s)
+        return window.wait_s(
+            used + claim.amount - claim.limit, self._slice(claim.window_s, now), now, slice_s
+        )
+
+    def _window(self, key: str, window_s: int) -> _Window:
+        window = self._windows.get((key, window_s))
+        if window is None:
+            window = self._windows[key, window_s] = _Window()
+        return window
+
+    @staticmethod
+    def _slice(window_s: int, now: float) -> int:
+        return int(now * SLICES / window_s)
+
+    def _sweep(self, now: float) -> None:
+        """Drop the windows that are over; the next look comes when as many claims as keys were made."""
+        for key, window in list(self._windows.items()):
+            window.forget(self._slice(key[1], now))
+            if not window.slices:
+                del self._windows[key]
+        self._until_sweep = max(_SWEEP_EVERY, len(self._windows))
