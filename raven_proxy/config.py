@@ -24,7 +24,8 @@ __all__ = ["FIRST_PARTY", "Config", "ModelAlias", "Secret", "UpstreamConfig", "d
 
 FIRST_PARTY = (
     "auth-keys", "accounts", "access", "limits", "meter", "alerts", "guardrails", "cache", "byok",
-    "routing", "openai", "anthropic", "gemini", "bedrock", "cohere", "video", "console", "telemetry", "demo",
+    "routing", "openai", "anthropic", "gemini", "bedrock", "cohere", "ollama", "video", "console",
+    "telemetry", "demo",
 )  # fmt: skip
 """Entry-point names of this project's own plugins, in their default order of call."""
 
@@ -102,6 +103,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     plugin: dict[str, dict[str, Any]] = {}
     catalog: str | None = None
     workers: Size = 1
+    counters: Literal["auto", "process", "machine"] = "auto"  # auto: of the machine with several workers
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = True
     allow_private_upstreams: bool = False
@@ -230,6 +232,8 @@ def _explain(error: msgspec.ValidationError, kind: Any) -> str:
             remedy = "; use debug, info, warning or error"
         elif path.endswith("strategy"):
             remedy = "; use priority"
+        elif path.endswith("counters"):
+            remedy = "; use auto, process or machine"
         return f"{path or 'the file'}: {message[0].lower()}{message[1:]}{remedy}"
     known = _fields_at(kind, path)
     near = difflib.get_close_matches(unknown[1], known, n=1, cutoff=0.5)

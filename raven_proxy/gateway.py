@@ -16,6 +16,7 @@ import structlog
 from aiohttp.web import BaseRequest
 
 from . import attempts, delivery
+from .counters import Counters, LocalCounters
 from .errors import (
     Forbidden,
     GatewayError,
@@ -50,13 +51,17 @@ _log = structlog.get_logger("raven_proxy.gateway")
 class Gateway:
     """Serves requests on a `Pipeline`, which `reload` replaces.
 
-    Plugins get it in `startup`: `storage`, `config`, `data_dir`, `tasks`, `announce` are theirs to use.
+    Plugins get it in `startup`: `storage`, `counters`, `config`, `data_dir`, `tasks`, `announce` are theirs
+    to use.
     """
 
-    def __init__(self, storage: Storage, data_dir: Path, secret: bytes) -> None:
+    def __init__(
+        self, storage: Storage, data_dir: Path, secret: bytes, counters: Counters | None = None
+    ) -> None:
         self.pipeline: Pipeline  # set once the plugins are built, and by each reload
         self.config: Config  # the one in force, and in `startup` the one that comes into force
         self.storage = storage
+        self.counters: Counters = counters or LocalCounters()
         self.data_dir = data_dir
         self.secret = secret  # 32 bytes of key material for what plugins must store encrypted
         self.tasks = Tasks()

@@ -15,11 +15,13 @@ from . import secrets
 from .assembly import assemble
 from .config import Config, load
 from .core_faces import core_faces
+from .counters import Counters, LocalCounters
 from .discovery import hand_over, keep_discovering
 from .errors import PLUGIN_FAULTS, ConfigError
 from .gateway import Gateway
 from .pipeline import HookCall, Pipeline, is_cancelled
 from .server import ClientConnection, Server
+from .shared_counters import SharedCounters
 from .storage import SQLiteStorage
 
 __all__ = ["Service", "listen_on"]
@@ -27,7 +29,7 @@ __all__ = ["Service", "listen_on"]
 _log = structlog.get_logger("raven_proxy.service")
 _GRACE_S = 0.5  # between "not ready" and "not listening": what a load balancer needs to notice
 _STARTUP_TIMEOUT_S = 60.0
-_FIXED = ("listen", "data_dir", "workers", "log_level")
+_FIXED = ("listen", "data_dir", "workers", "counters", "log_level")
 
 
 class Service:
@@ -44,6 +46,7 @@ class Service:
         self._socket: socket.socket | None = None
         self._listener: asyncio.Server | None = None
         self.gateway: Gateway
+        self._counters: Counters
         self._discovering: asyncio.Task[None] | None = None
         self.failed_reloads = 0
 
@@ -59,7 +62,8 @@ class Service:
             raise ConfigError(f"data_dir: {data_dir}: {error.strerror or error}") from error
         secret = secrets.load_secret(data_dir, is_loopback=config.is_loopback())
         storage = await SQLiteStorage.open(data_dir / "raven.db")
-        self.gateway = gateway = Gateway(storage, data_dir, secret)
+        self._counters = _open_counters(config, data_dir)
+        self.gateway = gateway = Gateway(storage, data_dir, secret, self._counters)
         gateway.reload = self.reload
         try:
             pipeline = self._assemble(config)
@@ -136,6 +140,8 @@ class Service:
         for upstream in gateway.pipeline.upstreams.values():
             upstream.close()
         await gateway.storage.close()
+        if isinstance(self._counters, SharedCounters):
+            self._counters.close()
 
     def _discover(self, pipeline: Pipeline) -> None:
         if self._discovering is not None:
@@ -183,6 +189,12 @@ class Service:
         await self._stop_plugins(pipeline.hooks["shutdown"])
         for upstream in pipeline.upstreams.values():
             upstream.close()
+
+
+def _open_counters(config: Config, data_dir: Path) -> Counters:
+    if config.counters == "machine" or (config.counters == "auto" and config.workers > 1):
+        return SharedCounters(data_dir / "counters.db")
+    return LocalCounters()
 
 
 async def _interrupt(server: Server) -> None:
