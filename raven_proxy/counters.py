@@ -65,8 +65,8 @@ class Counters(Protocol):
     async def held(self, key: str) -> int:
         """Say what is held and not settled."""
 
-    async def load(self, totals: Mapping[str, int]) -> None:
-        """Set totals to what the books say; holds stay."""
+    async def load(self, totals: Mapping[str, int], *, keep: bool = False) -> None:
+        """Set totals to what the books say; holds stay. With `keep`, totals that are known stay too."""
 
 
 class _Window:
@@ -155,9 +155,9 @@ class LocalCounters:
         """Say what is held and not settled."""
         return self._holds.get(key, 0)
 
-    async def load(self, totals: Mapping[str, int]) -> None:
+    async def load(self, totals: Mapping[str, int], *, keep: bool = False) -> None:
         """Set totals to what the books say."""
-        self._totals.update(totals)
+        self._totals.update({name: n for name, n in totals.items() if not keep or name not in self._totals})
 
     def _used(self, claim: Claim, now: float) -> int:
         if not claim.window_s:

@@ -154,6 +154,7 @@ class Exchange:
         "candidate",
         "candidates",
         "client_address",
+        "cost_nano",
         "credential",
         "error",
         "face",
@@ -209,6 +210,7 @@ class Exchange:
         # At the end.
         self.status = 0  # the status the client saw; 499 if it left before one
         self.usage: Usage | None = None
+        self.cost_nano: int | None = None  # nano-dollars, once it is settled; None where no price is known
         self.finish_reason: str | None = None
         self.produced_bytes = 0  # reply bytes that came from the provider
         self.outcome: Outcome = Outcome.FAILED

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .upstream import Upstream
 
 __all__ = [
+    "Addressing",
+    "Checking",
     "Listing",
     "ModelInfo",
     "Preparing",
@@ -116,6 +118,14 @@ class Checking(Protocol):
 
     def check_options(self, preset: str, options: Mapping[str, Any]) -> None:
         """Judge one upstream's `options` at start. Raises ConfigError; `config.decode_table` words it."""
+
+
+@runtime_checkable
+class Addressing(Protocol):
+    """What a provider offers besides, if an upstream's `options` tell where it is (a region)."""
+
+    def find_address(self, preset: str, options: Mapping[str, Any]) -> str | None:
+        """Give the base URL of an upstream without one; asked in the place of `base_url`."""
 
 
 @runtime_checkable

@@ -23,6 +23,8 @@ __all__ = ["is_ours", "reply_head", "send_error", "send_whole"]
 _FRAMING = frozenset(
     "connection content-length date keep-alive transfer-encoding trailer upgrade x-request-id".split()
 )
+# What became of a request or reply.
+_SAID_BY_PLUGINS = frozenset({"x-raven-adjusted", "x-raven-cost", "x-raven-estimated"})
 _NO_BODY = frozenset({204, 304})
 # After these nobody knows where the next request would begin, or how much is still to come.
 _CLOSE_AFTER = frozenset({408, 413, 417, 501, 505})
@@ -59,7 +61,7 @@ def reply_head(exchange: Exchange, status: int, headers: dict[str, str], *, keep
 
 def is_ours(name: str) -> bool:
     """Say whether a header (lower case) frames or names a reply: plugins cannot set those."""
-    return name in _FRAMING or name.startswith("x-raven-")
+    return name in _FRAMING or (name.startswith("x-raven-") and name not in _SAID_BY_PLUGINS)
 
 
 def _header_value(name: str) -> str:

@@ -46,6 +46,8 @@ class SharedCounters:
             for number, pid, born in db.execute("SELECT number, pid, born FROM processes").fetchall():
                 if _birth(pid) != born:
                     self._forget(db, number)
+            if db.execute("SELECT 1 FROM processes").fetchone() is None:
+                db.execute("DELETE FROM amounts")  # nobody was there: the books know better
             row = db.execute(
                 "INSERT INTO processes (pid, born) VALUES (?, ?) RETURNING number",
                 (os.getpid(), _birth(os.getpid())),
@@ -109,12 +111,13 @@ class SharedCounters:
         ).fetchone()
         return int(row[0])
 
-    async def load(self, totals: Mapping[str, int]) -> None:
+    async def load(self, totals: Mapping[str, int], *, keep: bool = False) -> None:
         """Set totals to what the books say."""
+        what = "NOTHING" if keep else "UPDATE SET amount = excluded.amount"
         with self._step() as db:
             db.executemany(
-                """INSERT INTO amounts (key, process, amount) VALUES (?, ?, ?)
-                   ON CONFLICT (key, process) DO UPDATE SET amount = excluded.amount""",
+                f"""INSERT INTO amounts (key, process, amount) VALUES (?, ?, ?)
+                    ON CONFLICT (key, process) DO {what}""",  # noqa: S608 - two texts of our own
                 [(key, _SETTLED, amount) for key, amount in totals.items()],
             )
 

@@ -169,3 +169,19 @@ def test_requests_share_no_list() -> None:
     one, two = (hub.ChatRequest(model="m", messages=[]) for _ in range(2))
     one.drop("seed")
     assert two.dropped == []
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        (hub.File(media=hub.Media(), text="a"), "a"),
+        (hub.File(media=hub.Media(data="YSBi", media_type="text/markdown")), "a b"),
+        (hub.File(media=hub.Media(data="e30=", media_type="application/json")), "{}"),
+        (hub.File(media=hub.Media(data="YSBi", media_type="application/pdf")), None),
+        (hub.File(media=hub.Media(data="/w==", media_type="text/plain")), None),
+        (hub.File(media=hub.Media(data="?", media_type="text/plain")), None),
+        (hub.File(media=hub.Media(url="https://example.com/a.txt", media_type="text/plain")), None),
+    ],
+)
+def test_a_document_that_is_text_can_be_read(file: hub.File, expected: str | None) -> None:
+    assert hub.read_text(file) == expected

@@ -6,7 +6,7 @@ code alone. How a translation is run is `raven_proxy.translation`'s affair.
 """
 
 from .chat import ChatRequest, Effort, OutputFormat, Thinking, Tool, ToolChoice
-from .media import make_data_url, media_of_url, read_data_url, sniff
+from .media import make_data_url, media_of_url, read_data_url, read_text, sniff
 from .parts import (
     Annotation,
     Audio,
@@ -105,6 +105,7 @@ __all__ = [
     "pair_tool_results",
     "parse_arguments",
     "read_data_url",
+    "read_text",
     "sniff",
     "system_texts",
 ]

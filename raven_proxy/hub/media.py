@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from urllib.parse import unquote_to_bytes
 
@@ -9,9 +11,9 @@ import msgspec
 
 from raven_proxy.errors import InvalidRequest
 
-from .parts import Media
+from .parts import File, Media
 
-__all__ = ["make_data_url", "media_of_url", "read_data_url", "sniff"]
+__all__ = ["make_data_url", "media_of_url", "read_data_url", "read_text", "sniff"]
 
 _DATA_URL = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),(.*)", re.DOTALL | re.IGNORECASE)
 _WHITE = re.compile(r"\s+")
@@ -64,3 +66,16 @@ def make_data_url(media: Media, default: str) -> str:
 def sniff(data: str) -> str | None:
     """Tell the media type of base64 data by its first bytes; None if they are unknown."""
     return next((kind for start, kind in _SIGNATURES if data.startswith(start)), None)
+
+
+def read_text(file: File) -> str | None:
+    """Give the text of a document for vendors that take text alone; None where it is no text (a PDF)."""
+    if file.text is not None:
+        return file.text
+    media_type, data = file.media.media_type or "", file.media.data
+    if data is None or not (media_type.startswith("text/") or media_type == "application/json"):
+        return None
+    try:
+        return base64.b64decode(data, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return None
