@@ -1,0 +1,134 @@
+"""Claude at Vertex AI: Anthropic's Messages, with the model in the path and the version in the body.
+
+Clients that speak Messages pass byte for byte but for those members. Others are translated by the package
+`raven_anthropic`, which owns that dialect; without it they are refused. Source: docs.claude.com, "Claude
+on Vertex AI".
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import msgspec
+
+from raven_proxy import hub, splice, translation
+from raven_proxy.errors import InvalidRequest
+from raven_proxy.exchange import Exchange, Outgoing, ReplyHead
+from raven_proxy.faces import Stage
+from raven_proxy.metering import EventTap, WholeTap
+from raven_proxy.providers import UsageTap
+
+from .native import RAW_CLAUDE
+from .places import Place
+
+__all__ = ["ClaudeOnVertex", "is_claude", "passes_untouched"]
+
+_VERSION = "vertex-2023-10-16"
+_MESSAGES, _COUNT = "anthropic.messages", "anthropic.count_tokens"
+_SIDE = "gemini_claude"  # the key in `exchange.notes`: how the reply to this attempt is read
+_NOT_ITS = ("openai-", "x-stainless-")
+
+
+def is_claude(model: str) -> bool:
+    """Say whether a model of Vertex AI's is Anthropic's."""
+    return (
+        model.removeprefix("publishers/")
+        .removeprefix("anthropic/")
+        .removeprefix("models/")
+        .startswith("claude")
+    )
+
+
+def passes_untouched(exchange: Exchange) -> bool:
+    """Say whether a request speaks the dialect of the Claude that it is for."""
+    model = exchange.candidate.model if exchange.candidate is not None else None
+    return is_claude(model or "") and exchange.face.dialect.name in (_MESSAGES, _COUNT)
+
+
+class ClaudeOnVertex:
+    """Requests and replies of Claude at Vertex AI. Stateless."""
+
+    def build_request(self, exchange: Exchange, place: Place, headers: dict[str, str]) -> Outgoing:
+        """Make the request. Raises InvalidRequest for a dialect that cannot be translated."""
+        exchange.notes.pop(_SIDE, None)
+        headers = {name: value for name, value in headers.items() if not name.startswith(_NOT_ITS)}
+        headers.pop("anthropic-version", None)  # it stands in the body here
+        model = _name(exchange)
+        dialect = exchange.face.dialect.name
+        if dialect == _COUNT:  # the only request whose body names the model
+            body = splice.put(exchange.body, exchange.call.members, "model", model)
+            return Outgoing("POST", place.target(_path("count-tokens"), "rawPredict"), headers, body)
+        verb = "streamRawPredict" if exchange.stream else "rawPredict"
+        body = _pass(exchange) if dialect == _MESSAGES else _translate(exchange, model, headers)
+        return Outgoing("POST", place.target(_path(model), verb), headers, body)
+
+    def open_translator(self, exchange: Exchange, head: ReplyHead) -> Stage | None:
+        """Give the stage of a translated reply; None where the client speaks Messages."""
+        side = exchange.notes.get(_SIDE)
+        if side is None:
+            return None
+        return translation.open_translation(exchange, side, streamed=_is_streamed(head))
+
+    def open_usage_tap(self, exchange: Exchange, head: ReplyHead) -> UsageTap | None:
+        """Meter Messages that pass untouched; None for anything else."""
+        dialect = exchange.face.dialect
+        if dialect.name == _MESSAGES:
+            side = dialect.provider_side
+        else:
+            package = _package("raven_anthropic") if dialect is RAW_CLAUDE else None
+            side = package.PROVIDER_SIDE if package is not None else None
+        if side is None:
+            return None
+        if _is_streamed(head):
+            return EventTap(exchange, side.open_reader())
+        return WholeTap(exchange, side.read_reply)
+
+
+def _pass(exchange: Exchange) -> bytes:
+    """Take the model out of the client's body and put the version in."""
+    body, spans = exchange.body, exchange.call.members
+    if "model" in spans:
+        body = splice.remove(body, spans, "model")
+        spans = splice.scan(body)
+    return splice.put(body, spans, "anthropic_version", _VERSION)
+
+
+def _translate(exchange: Exchange, model: str, headers: dict[str, str]) -> bytes:
+    request = translation.read_request(exchange, hub.ChatRequest)
+    package, writing = _package("raven_anthropic"), _package("raven_anthropic.requests")
+    if package is None or writing is None:
+        raise InvalidRequest(
+            "Claude on Vertex AI speaks Anthropic's Messages; install raven-anthropic to reach it otherwise.",
+            param="model",
+        )
+    request.model = model
+    written = writing.write(request)
+    translation.refuse_dropped(exchange, request.dropped)
+    if written.betas:
+        headers["anthropic-beta"] = ",".join(written.betas)
+    exchange.notes[_SIDE] = package.AnthropicSide(written.reading)
+    head: dict[str, Any] = {"anthropic_version": _VERSION, **({"stream": True} if exchange.stream else {})}
+    body: bytes = msgspec.json.encode(head | written.body)
+    return body
+
+
+def _package(name: str) -> Any:
+    """Import a module of another plugin's, which may not be installed; it is never needed to start."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+def _name(exchange: Exchange) -> str:
+    model = (exchange.candidate.model if exchange.candidate is not None else None) or ""
+    return model.rpartition("/")[2]
+
+
+def _path(model: str) -> str:
+    return f"publishers/anthropic/models/{model}"
+
+
+def _is_streamed(head: ReplyHead) -> bool:
+    return "event-stream" in head.headers.get("content-type", "")
