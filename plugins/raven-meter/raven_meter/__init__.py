@@ -1,23 +1,33 @@
-"""The plugin `meter`: what each exchange used, kept as a row, and a key's view of its own.
+"""The plugin `meter`: what each exchange used and cost, and whether its caller can pay.
 
-Responsible for the table `exchanges`, for `GET /v1/usage`, and for the catalogue of models. It observes:
-whatever fails here, the client has its reply. Balances and budgets are not here yet.
+Responsible for the catalogue of models and prices, for balances and budgets, for the journal and the
+ledger, and for the table `exchanges`. Read `accounting` first.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import Annotated
 
 import click
 import msgspec
+from msgspec import Meta
 
 from raven_proxy import Exchange, Face, Reply, Unauthenticated, hookimpl, read_nothing
 from raven_proxy.gateway import Gateway
 from raven_proxy.storage import Storage
+from raven_proxy.tasks import Tasks
 
+from .accounting import Accounting
+from .books import Books
+from .budgets import TOPIC
 from .catalogue import load_packaged, operator
 from .catalogue.command import catalogue
-from .exchanges import INSERT, RowIds, make_row, migrate
+from .exchanges import migrate
+from .journal import Fsync, Journal
+from .management import Management, faces
+from .records import recover
 from .tariffs import Tariffs
 from .usage import read_period, summarize
 
@@ -25,17 +35,35 @@ __all__ = ["Meter"]
 
 
 class Meter:
-    """Writes a row per exchange, behind the reply."""
+    """Prices, holds, charges and writes down every exchange."""
 
-    def __init__(self) -> None:
+    class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+        """`[plugin.meter]`.
+
+        `allow_unpriced` lets models through that nobody knows a price of. With `prepaid` an organisation
+        without any grant may spend nothing. `assumed_output_tokens` bounds what is held for an answer whose
+        length the client leaves open. `fsync` is the journal's: "never", "interval" (a second) or "always".
+        """
+
+        allow_unpriced: bool = False
+        prepaid: bool = False
+        assumed_output_tokens: Annotated[int, Meta(ge=1)] = 4096
+        fsync: Fsync = "interval"
+
+    def __init__(self, config: Config | None = None) -> None:
+        self._config = config or Meter.Config()
         self._operator_models: dict[str, operator.OperatorModel] = {}
-        self._tariffs: Tariffs
         self._storage: Storage
-        self._ids: RowIds
+        self._accounting: Accounting
+        self._management: Management
+        self._journal: Journal
+        self._tasks = Tasks()
+        self._background: list[asyncio.Task[None]] = []
+        self._stop_watching: Callable[[], None] | None = None
 
     @hookimpl
     def register_faces(self, register: Callable[[Face], None]) -> None:
-        """Offer `GET /v1/usage`."""
+        """Offer `GET /v1/usage`, `/credits`, `/budgets` and receipts."""
         register(
             Face(
                 name="usage",
@@ -47,6 +75,8 @@ class Meter:
                 serve=self.serve_usage,
             )
         )
+        for face in faces(lambda: self._management):
+            register(face)
 
     @hookimpl
     def register_models(self, register: Callable[..., None]) -> None:
@@ -61,17 +91,56 @@ class Meter:
 
     @hookimpl
     async def startup(self, gateway: Gateway) -> None:
-        """Read the operator's catalogue and bring the table up to date."""
+        """Read the operator's catalogue, replay what a crash left, and open the books."""
         self._operator_models = operator.read_catalog(gateway.config.catalog)
-        self._tariffs = Tariffs(load_packaged(), self._operator_models)
+        tariffs = Tariffs(load_packaged(), self._operator_models)
         self._storage = gateway.storage
-        self._ids = await migrate(gateway.storage)
+        ids = await migrate(gateway.storage)
+        self._journal = Journal(gateway.data_dir / "journal", self._config.fsync)
+        await recover(self._journal, gateway.storage, ids, tariffs)
+        books = Books(gateway.storage, gateway.counters, prepaid=self._config.prepaid)
+        self._stop_watching = gateway.storage.watch(TOPIC, books.refresh)
+        await books.refresh()
+        self._accounting = Accounting(
+            gateway,
+            books,
+            self._journal,
+            tariffs,
+            ids,
+            allow_unpriced=self._config.allow_unpriced,
+            assumed_output_tokens=self._config.assumed_output_tokens,
+        )
+        self._management = Management(gateway.storage, gateway.counters, books)
+        self._background = [
+            self._tasks.spawn(self._accounting.keep_books(), "meter-books"),
+            self._tasks.spawn(self._journal.keep_synced(), "meter-journal"),
+        ]
 
     @hookimpl
-    async def finish_exchange(self, exchange: Exchange) -> None:
-        """Queue the row."""
-        cost_nano = self._tariffs.price(exchange)
-        self._storage.write_behind(INSERT, make_row(exchange, self._ids.next(), cost_nano))
+    async def shutdown(self) -> None:
+        """Bring everything into the database and let go of the journal."""
+        for task in self._background:
+            task.cancel()
+        await self._tasks.settle(1.0)
+        if self._stop_watching is not None:
+            self._stop_watching()
+        await self._accounting.turn_over()
+        self._journal.close()
+
+    @hookimpl
+    async def check_request(self, exchange: Exchange) -> None:
+        """Hold what the exchange may cost."""
+        await self._accounting.admit(exchange)
+
+    @hookimpl
+    async def before_send(self, exchange: Exchange) -> None:
+        """Write down that it goes upstream."""
+        self._accounting.record_admission(exchange)
+
+    @hookimpl
+    def settle_exchange(self, exchange: Exchange) -> None:
+        """Charge what was used and write it down."""
+        self._accounting.settle(exchange)
 
     async def serve_usage(self, exchange: Exchange) -> Reply:
         """Answer with the calling key's own usage, up to the moment."""

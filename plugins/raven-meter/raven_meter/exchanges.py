@@ -12,6 +12,8 @@ from typing import Any
 from raven_proxy import Exchange, Usage
 from raven_proxy.storage import Storage
 
+from . import budgets, ledger
+
 __all__ = ["INSERT", "RowIds", "make_row", "migrate"]
 
 MIGRATIONS = (
@@ -30,6 +32,9 @@ MIGRATIONS = (
     """ALTER TABLE exchanges ADD COLUMN cost_nano INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE exchanges ADD COLUMN priced INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE exchanges ADD COLUMN cache_write_tokens INTEGER NOT NULL DEFAULT 0;""",
+    "CREATE UNIQUE INDEX exchanges_by_request ON exchanges (request_id);"
+    + ledger.MIGRATION
+    + budgets.MIGRATION,
 )
 
 _COLUMNS = (
@@ -38,7 +43,10 @@ _COLUMNS = (
     "reasoning_tokens", "total_tokens", "estimated", "attempts", "latency_ms", "first_byte_ms",
     "finish_reason", "error_code", "cost_nano", "priced", "cache_write_tokens",
 )  # fmt: skip
-INSERT = f"INSERT INTO exchanges ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+INSERT = (
+    f"INSERT INTO exchanges ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+    " ON CONFLICT (request_id) DO NOTHING"
+)
 
 _EPOCH_US = 1_704_067_200_000_000  # 2024; with 12 bits for the writer this lasts until 2095
 _WRITER_BITS = 12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from decimal import Decimal
 
 from raven_proxy import Exchange
 
@@ -37,11 +38,11 @@ class Tariffs:
         self._kept[key] = (now + _KEPT_S, found)
         return found
 
-    def price(self, exchange: Exchange) -> int | None:
+    def price(self, exchange: Exchange, *, rate_multiplier: Decimal = Decimal(1)) -> int | None:
         """Price what an exchange used, in nano-dollars; None where no price is known."""
         candidate, usage = exchange.candidate, exchange.usage
         if candidate is None or usage is None:
             return 0
         model = candidate.model or exchange.model
         tariff = self.find(candidate.upstream.preset, model) if model is not None else None
-        return cost_nano(usage, tariff) if tariff is not None else None
+        return cost_nano(usage, tariff, rate_multiplier=rate_multiplier) if tariff is not None else None

@@ -1,0 +1,205 @@
+"""One exchange's money: priced and held before it goes up, settled before its last bytes leave.
+
+Admission takes from counters in memory; the journal is written before the provider is asked and again at
+the end; the database gets both in batches, behind the reply. Nothing waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import structlog
+
+from raven_proxy import Exchange, GatewayError, InvalidRequest, Principal
+from raven_proxy.exchange import Candidate
+from raven_proxy.gateway import Gateway
+
+from . import ledger, records
+from .books import Books
+from .estimates import estimate_nano, prompt_bound
+from .exchanges import INSERT, RowIds, make_row
+from .journal import Journal
+from .pricing import dollars
+from .tariffs import Tariffs
+
+__all__ = ["Accounting"]
+
+_log = structlog.get_logger("raven_meter.accounting")
+_NOTE = "meter"
+_LOOK_EVERY_S = 1.0
+_TURN_OVER_RECORDS = 50_000
+
+
+class Admission(msgspec.Struct):
+    """What an exchange was admitted with: the moment its charge is booked to, and what it holds."""
+
+    at: float
+    held: int = 0
+    counters: tuple[str, ...] = ()
+    is_recorded: bool = False
+
+
+class Accounting:
+    """The money of all exchanges of one pipeline."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        books: Books,
+        journal: Journal,
+        tariffs: Tariffs,
+        ids: RowIds,
+        *,
+        allow_unpriced: bool,
+        assumed_output_tokens: int,
+    ) -> None:
+        self._gateway = gateway
+        self._books = books
+        self._journal = journal
+        self._tariffs = tariffs
+        self._ids = ids
+        self._allow_unpriced = allow_unpriced
+        self._assumed_output_tokens = assumed_output_tokens
+        self._under_way: dict[str, tuple[Exchange, dict[str, Any], int]] = {}
+
+    async def admit(self, exchange: Exchange) -> None:
+        """Hold what the exchange may cost. Raises InvalidRequest (no price), Refused (402: no money)."""
+        principal = exchange.principal
+        if principal is None or exchange.face.serve is not None:
+            return
+        admission = exchange.notes[_NOTE] = Admission(time.time())
+        estimate = max((self._estimate(exchange, one) for one in exchange.candidates), default=0)
+        claims = self._books.claims(principal, estimate, admission.at)
+        if not claims:
+            return
+        denial = await self._gateway.counters.take(claims)
+        if denial is not None:
+            raise self._books.refusal(denial)
+        admission.held = estimate
+        admission.counters = tuple(claim.key for claim in claims)
+
+    def record_admission(self, exchange: Exchange) -> None:
+        """Write down that it goes upstream, once. Raises GatewayError (503): unrecorded, it does not go."""
+        admission = exchange.notes.get(_NOTE)
+        if not isinstance(admission, Admission) or admission.is_recorded:
+            return
+        record = records.admitted(exchange, admission.at, prompt_bound(exchange.body))
+        try:
+            self._journal.append(record)
+        except OSError as error:
+            _log.error("the journal cannot be written", reason=str(error))
+            raise GatewayError(
+                "The gateway cannot record this request.", status=503, code="service_unavailable"
+            ) from error
+        admission.is_recorded = True
+        self._under_way[exchange.id] = (exchange, record, 0)
+
+    def settle(self, exchange: Exchange) -> None:
+        """Charge what was used, give back the rest, and write it down."""
+        self._under_way.pop(exchange.id, None)
+        admission = exchange.notes.get(_NOTE)
+        principal = exchange.principal
+        exchange.cost_nano = cost = self._tariffs.price(exchange, rate_multiplier=_rate(principal))
+        row = make_row(exchange, self._ids.next(), cost)
+        entry = None
+        if cost and principal is not None:
+            at = admission.at if isinstance(admission, Admission) else time.time()
+            entry = ledger.charge(
+                exchange.id,
+                cost,
+                int(at),
+                organization_id=principal.organization_id,
+                member_id=principal.attributes.get("member_id"),
+                key_id=principal.key_id,
+            )
+        if isinstance(admission, Admission) and principal is not None:
+            self._give_back(admission, principal, cost or 0)
+        if cost is not None and exchange.candidate is not None:
+            exchange.response_headers["X-Raven-Cost"] = dollars(cost)
+        self._write(exchange, row, entry)
+
+    def _write(self, exchange: Exchange, row: tuple[Any, ...], entry: ledger.Entry | None) -> None:
+        storage = self._gateway.storage
+        storage.write_behind(INSERT, row)
+        if entry is not None:
+            storage.write_behind(ledger.INSERT_ENTRY, entry.row())
+        try:
+            self._journal.append(records.finished(exchange, row, entry))
+        except OSError as error:  # the database will have it all the same, unless we die first
+            _log.error("the journal cannot be written", reason=str(error))
+
+    def _give_back(self, admission: Admission, principal: Principal, cost: int) -> None:
+        held = set(admission.counters)
+        names = [*admission.counters]
+        names += [name for name in self._books.counters_of(principal, admission.at) if name not in held]
+        for name in names:
+            work = self._gateway.counters.settle(name, admission.held if name in held else 0, cost)
+            self._gateway.tasks.begin(work, "settle")
+
+    async def keep_books(self) -> None:
+        """Look at what is under way every second, and turn the journal over; runs until it is cancelled."""
+        written = 0
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            try:
+                self._record_progress()
+                written += 1
+                if written % 5 == 0 or self._journal.size > _TURN_OVER_RECORDS:
+                    await self.turn_over()
+            except OSError as error:
+                _log.error("the journal cannot be written", reason=str(error))
+
+    async def turn_over(self) -> None:
+        """Begin a new segment; delete the old one once the database has all that it says."""
+        old = self._journal.turn_over()
+        if old is None:
+            return
+        for _, record, sent in self._under_way.values():  # their ends will stand in the new one
+            self._journal.append(record)
+            if sent:
+                self._journal.append({"k": "p", "i": record["i"], "b": sent})
+        try:
+            await self._gateway.storage.flush()
+        except Exception as error:
+            _log.error("the journal has to wait for the database", reason=str(error))
+            self._journal.keep(old)
+            return
+        old.remove()
+
+    def _record_progress(self) -> None:
+        for name, (exchange, record, sent) in list(self._under_way.items()):
+            if exchange.produced_bytes != sent:
+                self._under_way[name] = (exchange, record, exchange.produced_bytes)
+                self._journal.append(records.progress(exchange))
+
+    def _estimate(self, exchange: Exchange, candidate: Candidate) -> int:
+        model = candidate.model or exchange.model
+        if model is None:
+            return 0  # files and lists cost nothing that a price says
+        upstream = candidate.upstream
+        tariff = self._tariffs.find(upstream.preset, model)
+        if tariff is None:
+            if self._allow_unpriced or upstream.implicit or not upstream.provider.needs_key(upstream.preset):
+                return 0  # the operator's own machines, or the operator's own decision
+            raise InvalidRequest(
+                f"The model {model!r} of {upstream.name} has no known price, so it cannot be billed. An "
+                "administrator can add it to model_catalog.json, or allow unpriced models.",
+                code="unknown_model_pricing",
+                param="model",
+            )
+        estimate = estimate_nano(
+            exchange,
+            tariff,
+            longest=upstream.describe(model).max_tokens,
+            assumed_output_tokens=self._assumed_output_tokens,
+        )
+        return int(estimate * _rate(exchange.principal))
+
+
+def _rate(principal: Principal | None) -> Decimal:
+    value = principal.attributes.get("rate_multiplier") if principal is not None else None
+    return Decimal(str(value)) if value is not None else Decimal(1)

@@ -1,0 +1,152 @@
+"""What the journal holds, and what the database gets of it: an exchange admitted, under way, finished.
+
+{"k": "a", …}  admitted: who, what, and what its prompt comes to; before the provider is asked
+{"k": "p", …}  under way: how many bytes the provider has sent
+{"k": "f", …}  finished: the row and the charge, before the reply's last bytes leave
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+import structlog
+
+from raven_proxy import Exchange, Usage
+from raven_proxy.storage import Storage
+
+from . import ledger
+from .exchanges import INSERT, RowIds
+from .journal import Journal, Segment, read_records
+from .pricing import cost_nano
+from .tariffs import Tariffs
+
+__all__ = ["admitted", "finished", "progress", "recover"]
+
+_log = structlog.get_logger("raven_meter.records")
+_AT_ONCE = 20_000  # rows between two commits of a replay
+# Raw bytes of a stream for one token of its answer: measured on the recorded streams, see the tests.
+_STREAM_BYTES_PER_TOKEN = 160
+
+
+def admitted(exchange: Exchange, at: float, prompt_tokens: int) -> dict[str, Any]:
+    """Record that an exchange goes upstream."""
+    principal, candidate = exchange.principal, exchange.candidate
+    return {
+        "k": "a",
+        "i": exchange.id,
+        "t": int(at),
+        "key": principal.key_id if principal is not None else None,
+        "org": principal.organization_id if principal is not None else None,
+        "member": principal.attributes.get("member_id") if principal is not None else None,
+        "rate": str(principal.attributes.get("rate_multiplier", "1")) if principal is not None else "1",
+        "face": exchange.face.name,
+        "model": exchange.model,
+        "upstream": candidate.upstream.name if candidate is not None else None,
+        "preset": candidate.upstream.preset if candidate is not None else None,
+        "upstream_model": candidate.model if candidate is not None else None,
+        "prompt": prompt_tokens,
+        "stream": exchange.stream,
+    }
+
+
+def progress(exchange: Exchange) -> dict[str, Any]:
+    """Record how much the provider has sent."""
+    return {"k": "p", "i": exchange.id, "b": exchange.produced_bytes}
+
+
+def finished(exchange: Exchange, row: tuple[Any, ...], entry: ledger.Entry | None) -> dict[str, Any]:
+    """Record how it ended."""
+    return {"k": "f", "i": exchange.id, "row": row, "entry": entry.row() if entry is not None else None}
+
+
+async def recover(journal: Journal, storage: Storage, ids: RowIds, tariffs: Tariffs) -> tuple[int, int]:
+    """Bring the orphaned segments' records into the database, each once; then delete the segments.
+
+    Gives how many exchanges were finished, and how many were not: those are billed for what their
+    provider is known to have sent, as an estimate, and nothing is held for them any more.
+    """
+    segments = journal.orphans()
+    admitted_ids: dict[str, dict[str, Any]] = {}
+    done = 0
+    for segment in segments:
+        done += await _replay(segment, storage, admitted_ids)
+    known = await _already_written(storage, admitted_ids)
+    unfinished = [record for name, record in admitted_ids.items() if name not in known]
+    for record in unfinished:
+        row, entry = _give_up(record, ids, tariffs)
+        storage.write_behind(INSERT, row)
+        if entry is not None:
+            storage.write_behind(ledger.INSERT_ENTRY, entry.row())
+    await storage.flush()
+    for segment in segments:
+        segment.remove()
+    if done or unfinished:
+        _log.warning("the journal of a former run was replayed", finished=done, unfinished=len(unfinished))
+    return done, len(unfinished)
+
+
+async def _replay(segment: Segment, storage: Storage, admitted_ids: dict[str, dict[str, Any]]) -> int:
+    done = 0
+    for record in read_records(segment):
+        kind, name = record.get("k"), record.get("i")
+        if kind == "a":
+            admitted_ids.setdefault(name, record)
+        elif kind == "p" and name in admitted_ids:
+            admitted_ids[name]["bytes"] = record["b"]
+        elif kind == "f":
+            admitted_ids.pop(name, None)
+            storage.write_behind(INSERT, tuple(record["row"]))
+            if record["entry"] is not None:
+                storage.write_behind(ledger.INSERT_ENTRY, tuple(record["entry"]))
+            done += 1
+            if done % _AT_ONCE == 0:
+                await storage.flush()
+    await storage.flush()
+    return done
+
+
+async def _already_written(storage: Storage, names: Iterable[str]) -> set[str]:
+    """Of exchanges without an end in the journal, find those that have a row: their end was in a segment
+    that is gone already.
+    """
+    found: set[str] = set()
+    pending = list(names)
+    while pending:
+        some, pending = pending[:500], pending[500:]
+        marks = ", ".join("?" * len(some))
+        sql = "SELECT request_id FROM exchanges WHERE request_id IN (" + marks + ")"  # noqa: S608 - marks
+        rows = await storage.fetch_all(sql, some)
+        found |= {row["request_id"] for row in rows}
+    return found
+
+
+def _give_up(
+    record: dict[str, Any], ids: RowIds, tariffs: Tariffs
+) -> tuple[tuple[Any, ...], ledger.Entry | None]:
+    """Settle what nobody saw the end of, by what its provider had sent when it was last looked at."""
+    sent = record.get("bytes", 0)
+    usage = Usage(estimated=True)
+    if sent:
+        per_token = _STREAM_BYTES_PER_TOKEN if record["stream"] else 4
+        usage = Usage(prompt_tokens=record["prompt"], completion_tokens=-(-sent // per_token), estimated=True)
+        usage.total_tokens = usage.prompt_tokens + usage.completion_tokens
+    model = record["upstream_model"] or record["model"]
+    tariff = tariffs.find(record["preset"], model) if record["preset"] and model else None
+    cost = cost_nano(usage, tariff, rate_multiplier=Decimal(record["rate"])) if tariff else None
+    row = (
+        ids.next(), record["i"], record["t"], record["key"], record["org"], record["face"], record["model"],
+        record["upstream"], record["upstream_model"], 0, "failed", 1 if record["stream"] else 0,
+        usage.prompt_tokens, usage.completion_tokens, 0, 0, usage.total_tokens, 1, 1,
+        max(0.0, (time.time() - record["t"]) * 1000.0), None, None, "crashed", cost or 0,
+        0 if cost is None else 1, 0,
+    )  # fmt: skip
+    entry = None
+    if cost and record["org"] is not None:
+        entry = ledger.charge(
+            record["i"], cost, record["t"],
+            organization_id=record["org"], member_id=record["member"], key_id=record["key"],
+        )  # fmt: skip
+    return row, entry
