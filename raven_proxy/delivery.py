@@ -16,7 +16,7 @@ from .errors import PluginFailed, UpstreamError, UpstreamTruncated
 from .exchange import Exchange, Outcome, Reply, ReplyHead
 from .headers import forward_reply
 from .pipeline import call_all, settle
-from .relay import Relay
+from .relay import Kind, Relay
 from .replies import is_ours, reply_head, send_whole
 from .server import SENT, SENT_AND_CLOSE, ClientConnection, Sent
 
@@ -44,7 +44,7 @@ async def deliver_upstream(
     except BaseException:
         connection.abort()  # nobody will take the body
         raise
-    if chain.content_type.startswith("application/json") or _is_bodiless(exchange, head):
+    if _is_json(chain.content_type) or _is_bodiless(exchange, head):
         return await _deliver_whole(exchange, client, connection, chain)
     return await _deliver_stream(gateway, exchange, client, connection, chain)
 
@@ -118,13 +118,18 @@ def _is_bodiless(exchange: Exchange, head: ReplyHead) -> bool:
     return head.status in (204, 304) or exchange.request.method == "HEAD"
 
 
+def _is_json(content_type: str) -> bool:
+    """Say whether it is one JSON document; JSON lines (`application/jsonl`) are not."""
+    return content_type.startswith("application/json") and content_type[16:17] in {"", ";", " "}
+
+
 def _is_close_delimited(head: ReplyHead) -> bool:
     return "content-length" not in head.headers and "chunked" not in head.headers.get("transfer-encoding", "")
 
 
 def _check_whole(body: bytes, head: ReplyHead) -> None:
     """A body that ends where the connection ends may have lost its tail: JSON must parse."""
-    if body and head.headers.get("content-type", "").startswith("application/json"):
+    if body and _is_json(head.headers.get("content-type", "")):
         try:
             msgspec.json.decode(body, type=msgspec.Raw)
         except (msgspec.DecodeError, RecursionError):
@@ -182,15 +187,21 @@ def _open_relay(
     head = exchange.head
     assert head is not None
     chunked = exchange.request.version >= (1, 1)
-    is_sse = chain.content_type.startswith("text/event-stream")
+    kind = _kind(chain.content_type)
     if chunked:
         headers["Transfer-Encoding"] = "chunked"
-    if is_sse:
+    if kind == "events":
         headers["cache-control"] = "no-cache"
         headers["x-accel-buffering"] = "no"  # nginx passes the frames on as they come
     keep_alive = chunked and exchange.request.keep_alive and not exchange.pipeline.is_draining
     data = reply_head(exchange, head.status, headers, keep_alive=keep_alive)
-    return Relay(exchange, source, client, chain, data, chunked=chunked, is_sse=is_sse)
+    return Relay(exchange, source, client, chain, data, chunked=chunked, kind=kind)
+
+
+def _kind(content_type: str) -> Kind:
+    if content_type.startswith("text/event-stream"):
+        return "events"
+    return "lines" if content_type.startswith(("application/x-ndjson", "application/jsonl")) else "bytes"
 
 
 class _Iterating:

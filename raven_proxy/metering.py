@@ -6,6 +6,7 @@ For translated replies, and for those that pass untouched in a dialect whose rea
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,11 +32,12 @@ _WRITTEN = (hub.TextDelta, hub.ReasoningDelta, hub.RefusalDelta)
 class Meter:
     """Counts what goes by; `tally` says what it was."""
 
-    __slots__ = ("_exchange", "error", "finish", "is_complete", "usage", "written")
+    __slots__ = ("_exchange", "asked", "error", "finish", "is_complete", "usage", "written")
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self.usage: Usage | None = None
+        self.asked: Usage | None = None  # what the vendor said of the prompt when it began
         self.finish: str | None = None
         self.error: str | None = None
         self.is_complete = False
@@ -53,6 +55,8 @@ class Meter:
             self.finish = event.finish
         elif isinstance(event, hub.Ended):
             self.is_complete = True
+        elif isinstance(event, hub.Started):
+            self.asked = event.usage
         elif isinstance(event, hub.Failed):
             credential = self._exchange.credential
             secret = credential.value if credential is not None else ""
@@ -62,13 +66,13 @@ class Meter:
         """Estimate what nobody reported."""
         if self.error is not None and not self.written:
             return Usage(estimated=True)
-        prompt, completion = estimate_prompt(self._exchange.body), estimate_tokens(self.written)
-        return Usage(
-            prompt_tokens=prompt,
-            completion_tokens=completion,
-            total_tokens=prompt + completion,
-            estimated=True,
-        )
+        found = Usage() if self.asked is None else msgspec.structs.replace(self.asked)
+        found.prompt_tokens = found.prompt_tokens or estimate_prompt(self._exchange.body)
+        found.completion_tokens = estimate_tokens(self.written)
+        found.total_tokens = found.prompt_tokens + found.completion_tokens
+        found.reasoning_tokens = min(found.reasoning_tokens, found.completion_tokens)
+        found.estimated = True
+        return found
 
     def tally(self) -> Tally:
         return Tally(self.usage or self.estimate(), self.finish, self.is_complete, self.error)
@@ -89,9 +93,10 @@ class EventTap:
             self._meter.note(event)
 
     def close(self) -> Tally:
-        """Say what was seen."""
-        for event in self._reader.close():
-            self._meter.note(event)
+        """Say what was seen. A last event that broke off ends nothing."""
+        with suppress(*UNREADABLE):
+            for event in self._reader.close():
+                self._meter.note(event)
         return self._meter.tally()
 
 

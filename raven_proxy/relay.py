@@ -8,7 +8,7 @@ dialect's error event and a cut connection.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from .errors import GatewayError, Overloaded, UpstreamError, UpstreamTimeout, UpstreamTruncated
 from .exchange import Exchange, Outcome
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from .chain import Chain
     from .server import ClientConnection
 
-__all__ = ["Relay", "Source"]
+__all__ = ["Kind", "Relay", "Source"]
 
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+
+Kind = Literal["events", "lines", "bytes"]
+"""What a stream is made of: server-sent events, JSON lines, or whatever else."""
 
 
 class Source(Protocol):
@@ -53,6 +56,7 @@ class Relay:
         "_head",
         "_held",
         "_is_sse",
+        "_kind",
         "_last_written",
         "_max_bytes",
         "_meter",
@@ -73,7 +77,7 @@ class Relay:
         head: bytes,
         *,
         chunked: bool,
-        is_sse: bool,
+        kind: Kind,
     ) -> None:
         config = exchange.pipeline.config
         self._exchange = exchange
@@ -82,7 +86,8 @@ class Relay:
         self._chain = chain
         self._head = head
         self._chunked = chunked
-        self._is_sse = is_sse
+        self._kind = kind
+        self._is_sse = is_sse = kind == "events"
         self._max_bytes = config.max_stream_bytes
         self._meter = EventMeter(config.max_event_bytes) if is_sse else None
         self._send_timeout_s = config.send_timeout_s
@@ -215,9 +220,10 @@ class Relay:
         if client is None or client.transport is None:
             return
         render = self._exchange.face.dialect.render_stream_error
-        if self._is_sse and render is not None:
+        if self._kind != "bytes" and render is not None:
             frame = render(error, self._exchange.id)
-            self._write(frame if self._at_event_end() else b"\n\n" + frame)
+            glue = b"\n\n" if self._is_sse else b"\n"
+            self._write(frame if self._at_event_end() else glue + frame)
         client.flush()
         # Without length and without chunks a closed connection would look complete.
         if self._is_sse or self._chunked:
@@ -273,7 +279,8 @@ class Relay:
             self._write(b": keep-alive\n\n")
 
     def _at_event_end(self) -> bool:
-        return not self._last_written or self._last_written.endswith(_EVENT_ENDS)
+        ends = _EVENT_ENDS if self._is_sse else b"\n"
+        return not self._last_written or self._last_written.endswith(ends)
 
     def _stop_send_timer(self) -> None:
         if self._send_timer is not None:

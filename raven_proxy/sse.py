@@ -61,6 +61,8 @@ class EventReader:
         """
         if not data:
             return []
+        if not self._size and _is_plain(data):
+            return [_parse(part + b"\n\n") for part in data[:-2].split(b"\n\n")]
         # The end can lie across the border, at most three bytes back (CR LF CR | LF).
         window = self._tail + data
         self._parts.append(data)
@@ -135,7 +137,29 @@ class EventMeter:
         return over or self.size > self.limit
 
 
+def _is_plain(data: bytes) -> bool:
+    """Say whether a read is as most are: whole events with plain line ends, and no empty line too many."""
+    return data[-2:] == b"\n\n" and data[:1] != b"\n" and data.find(b"\r") < 0 and data.find(b"\n\n\n") < 0
+
+
 def _parse(raw: bytes) -> Event:
+    # Nearly all events are one data: line, or one event: line and one data: line.
+    if raw.startswith(b"data: "):
+        if raw.find(b"\n") == len(raw) - 2 and raw.find(b"\r") < 0:
+            return Event(raw, raw[6:-2])
+    elif raw.startswith(b"event: "):
+        end = raw.find(b"\n")
+        begin = end + 7
+        if (
+            raw.startswith(b"data: ", end + 1)
+            and raw.find(b"\n", begin) == len(raw) - 2
+            and raw.find(b"\r") < 0
+        ):
+            return Event(raw, raw[begin:-2], raw[7:end])
+    return _parse_lines(raw)
+
+
+def _parse_lines(raw: bytes) -> Event:
     data: list[bytes] | None = None
     name: bytes | None = None
     event_id: bytes | None = None

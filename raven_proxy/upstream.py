@@ -52,16 +52,7 @@ class Upstream:
         implicit: bool = False,
         describers: tuple[Describe, ...] = (),
     ) -> None:
-        url = config.base_url or _usual_address(provider, config)
-        if url is None:
-            raise ConfigError(
-                f"upstream {config.name!r}: provider {config.provider!r} has no usual address; set base_url"
-            )
-        parts, port = _split(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ConfigError(f"upstream {config.name!r}: base_url {url!r} is not an http(s) URL")
-        if parts.query or parts.fragment or parts.username is not None:
-            raise ConfigError(f"upstream {config.name!r}: base_url may hold no user, query or fragment")
+        parts, host, port = _locate(config, provider)
         self.name = config.name
         self.preset = config.provider
         self.provider = provider
@@ -76,7 +67,7 @@ class Upstream:
         self.credential = Credential(config.key.reveal()) if config.key is not None else None
         self.base_path = parts.path.rstrip("/")
         self.is_tls = parts.scheme == "https"
-        self.host = parts.hostname
+        self.host = host
         self.port = port or (443 if self.is_tls else 80)
         self.authority = parts.netloc
         self.max_connections = config.max_connections
@@ -228,6 +219,21 @@ def _usual_address(provider: Provider, config: UpstreamConfig) -> str | None:
     if isinstance(provider, Addressing):
         return provider.find_address(config.provider, config.options)
     return provider.base_url(config.provider)
+
+
+def _locate(config: UpstreamConfig, provider: Provider) -> tuple[SplitResult, str, int | None]:
+    """Find where an upstream is. Raises ConfigError."""
+    url = config.base_url or _usual_address(provider, config)
+    if url is None:
+        raise ConfigError(
+            f"upstream {config.name!r}: provider {config.provider!r} has no usual address; set base_url"
+        )
+    parts, port = _split(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigError(f"upstream {config.name!r}: base_url {url!r} is not an http(s) URL")
+    if parts.query or parts.fragment or parts.username is not None:
+        raise ConfigError(f"upstream {config.name!r}: base_url may hold no user, query or fragment")
+    return parts, parts.hostname, port
 
 
 def _split(url: str) -> tuple[SplitResult, int | None]:

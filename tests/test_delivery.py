@@ -168,7 +168,7 @@ async def test_a_reply_without_a_body_has_none(raven: GatewayStarter, upstream: 
     async with gateway.client.delete("/v1/mock/things/1") as reply:
         assert (reply.status, await reply.read()) == (204, b"")
         assert "Content-Length" not in reply.headers
-    async with gateway.client.head("/v1/mock/files/1") as reply:
+    async with gateway.client.head("/v1/mock/items/1") as reply:
         assert (reply.status, await reply.read()) == (200, b"")
         assert "Content-Length" not in reply.headers  # it would be a claim about what GET gives
 

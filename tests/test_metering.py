@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raven_proxy.errors import UpstreamError
+from raven_proxy.hub import Event
 from raven_proxy.metering import EventTap, Meter, WholeTap
 from raven_proxy.testing import ExchangeFactory
 
@@ -25,6 +26,19 @@ def test_a_stream_that_broke_off_is_estimated(exchange: ExchangeFactory) -> None
     tally = tap.close()
     assert tally.usage is not None
     assert (tally.usage.completion_tokens, tally.usage.estimated, tally.complete) == (2, True, False)
+
+
+def test_a_last_event_that_broke_off_is_no_end(exchange: ExchangeFactory) -> None:
+    """What a reader cannot make sense of at the very end leaves the stream incomplete, and the tap alive."""
+
+    class Broken(ToyReader):
+        def close(self) -> list[Event]:
+            raise ValueError("half an event")
+
+    tally = EventTap(exchange(), Broken()).close()
+    assert not tally.complete
+    assert tally.usage is not None
+    assert tally.usage.estimated
 
 
 def test_an_error_before_the_first_word_costs_nothing(exchange: ExchangeFactory) -> None:

@@ -1,19 +1,17 @@
 """Claude at Vertex AI: Anthropic's Messages, with the model in the path and the version in the body.
 
 Clients that speak Messages pass byte for byte but for those members. Others are translated by the package
-`raven_anthropic`, which owns that dialect; without it they are refused. Source: docs.claude.com, "Claude
-on Vertex AI".
+`raven_anthropic`, which owns that dialect. Source: docs.claude.com, "Claude on Vertex AI".
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import msgspec
+from raven_anthropic import PROVIDER_SIDE, AnthropicSide, requests
 
 from raven_proxy import hub, splice, translation
-from raven_proxy.errors import InvalidRequest
 from raven_proxy.exchange import Exchange, Outgoing, ReplyHead
 from raven_proxy.faces import Stage
 from raven_proxy.metering import EventTap, WholeTap
@@ -76,8 +74,7 @@ class ClaudeOnVertex:
         if dialect.name == _MESSAGES:
             side = dialect.provider_side
         else:
-            package = _package("raven_anthropic") if dialect is RAW_CLAUDE else None
-            side = package.PROVIDER_SIDE if package is not None else None
+            side = PROVIDER_SIDE if dialect is RAW_CLAUDE else None
         if side is None:
             return None
         if _is_streamed(head):
@@ -96,29 +93,18 @@ def _pass(exchange: Exchange) -> bytes:
 
 def _translate(exchange: Exchange, model: str, headers: dict[str, str]) -> bytes:
     request = translation.read_request(exchange, hub.ChatRequest)
-    package, writing = _package("raven_anthropic"), _package("raven_anthropic.requests")
-    if package is None or writing is None:
-        raise InvalidRequest(
-            "Claude on Vertex AI speaks Anthropic's Messages; install raven-anthropic to reach it otherwise.",
-            param="model",
-        )
     request.model = model
-    written = writing.write(request)
+    longest = (
+        exchange.candidate.upstream.describe(model).max_tokens if exchange.candidate is not None else None
+    )
+    written = requests.write(request, default_max_tokens=longest)
     translation.refuse_dropped(exchange, request.dropped)
     if written.betas:
         headers["anthropic-beta"] = ",".join(written.betas)
-    exchange.notes[_SIDE] = package.AnthropicSide(written.reading)
+    exchange.notes[_SIDE] = AnthropicSide(written.reading)
     head: dict[str, Any] = {"anthropic_version": _VERSION, **({"stream": True} if exchange.stream else {})}
     body: bytes = msgspec.json.encode(head | written.body)
     return body
-
-
-def _package(name: str) -> Any:
-    """Import a module of another plugin's, which may not be installed; it is never needed to start."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
 
 
 def _name(exchange: Exchange) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,6 @@ import msgspec
 import pytest
 
 from raven_proxy import hub
-from raven_proxy.errors import InvalidRequest
 from raven_proxy.exchange import Exchange, ReplyHead
 
 from .test_vertex import OPTIONS, hello
@@ -103,13 +101,3 @@ def test_claudes_raw_answers_are_metered(make_exchange: Make, provider: Any, rec
             tally = tap.close()
             assert tally.complete
             assert tally.usage.prompt_tokens > 300
-
-
-def test_without_the_package_claude_is_refused_to_others(
-    make_exchange: Make, provider: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the remedy; clients of Anthropic's dialect do not need it."""
-    for name in ("raven_anthropic", "raven_anthropic.requests"):
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(InvalidRequest, match="raven-anthropic"):
-        provider.build_request(hello(make_exchange, model="claude-sonnet-4-5"))
