@@ -105,7 +105,7 @@ RAW = [
         mark="PK",
         what="a removal",
         method="DELETE",
-        path="/v1/openai/files/file-1",
+        path="/v1/openai/models/ft-1",  # a file would have to be the caller's own
         script={"json": {"deleted": True}},
         reply={"deleted": True},
     ),

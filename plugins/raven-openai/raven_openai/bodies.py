@@ -11,8 +11,8 @@ import re
 import msgspec
 
 from raven_proxy import splice
-from raven_proxy.errors import InvalidRequest
 from raven_proxy.exchange import Exchange
+from raven_proxy.translation import refuse_dropped
 
 from .presets import Preset
 
@@ -26,8 +26,8 @@ _ASK = b'{"include_usage":true}'
 def build_body(exchange: Exchange, preset: Preset, *, ask_usage: bool) -> bytes:
     """Change what the vendor needs changed in `exchange.body`.
 
-    Raises InvalidRequest (`unsupported_parameter`) under `X-Raven-Strict: true` for a parameter that
-    would otherwise be dropped.
+    Raises InvalidRequest (`unsupported_parameter`) under `X-Raven-Strict: true` that names every
+    parameter that would otherwise be dropped.
     """
     call, candidate, body = exchange.call, exchange.candidate, exchange.body
     changes: list[_Change] = []
@@ -62,29 +62,21 @@ def _ask_usage(body: bytes, members: splice.Spans) -> bytes:
 def _fit_parameters(exchange: Exchange, preset: Preset) -> list[_Change]:
     members, body = exchange.call.members, exchange.body
     changes: list[_Change] = []
+    dropped: list[str] = []
     for name in preset.renames.keys() & members.keys():
         start, end = members[name]
         new = preset.renames[name]
         if body[start:end] != b"null":
             if new in members:
-                _refuse_if_strict(exchange, name)
+                dropped.append(name)
             else:
                 changes.append((new, body[start:end]))
         changes.append((name, None))
     for name in preset.unsupported & members.keys():
         start, end = members[name]
         if body[start:end] != b"null":
-            _refuse_if_strict(exchange, name)
+            dropped.append(name)
         changes.append((name, None))
+    if dropped:
+        refuse_dropped(exchange, sorted(dropped))
     return changes
-
-
-def _refuse_if_strict(exchange: Exchange, name: str) -> None:
-    if exchange.headers.get("x-raven-strict", "").strip().lower() == "true":
-        where = exchange.candidate.upstream.name if exchange.candidate is not None else "the provider"
-        raise InvalidRequest(
-            f"{name}: {where} does not support this parameter. "
-            "Leave it out, or send the request without X-Raven-Strict to have it dropped.",
-            code="unsupported_parameter",
-            param=name,
-        )

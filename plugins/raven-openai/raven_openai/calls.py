@@ -8,43 +8,40 @@ Shapes: OpenAI's API reference, chat/create, completions/create, embeddings/crea
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from typing import Annotated, Literal, TypeVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from raven_proxy import splice
-from raven_proxy.errors import InvalidRequest
 from raven_proxy.faces import Call
+from raven_proxy.judging import Limit, ModelName, check_model, judge
 
-__all__ = ["StreamCall", "read_chat", "read_completion", "read_embeddings"]
+__all__ = ["REMEDIES", "EmbeddingsCall", "StreamCall", "read_chat", "read_completion", "read_embeddings"]
 
-T = TypeVar("T")
-_Model = Annotated[str, Meta(min_length=1, max_length=512)]
-_Tokens = Annotated[int, Meta(ge=0, le=2**53)]
 _Choices = Annotated[int, Meta(ge=1, le=2**53)]
 _Text = Annotated[str, Meta(min_length=1)]
 _Inputs = Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=2048)]
-_MISSING = re.compile(r"missing required field `(\w+)`")
-_INDEX = re.compile(r"\[\d+\]")
 _ROLES = "system, developer, user, assistant, tool or function"
-_REMEDIES = {
-    "model": 'Name a model, for example "gpt-4o-mini", as a string of 1 to 512 characters.',
-    "messages": "Send an array of 1 to 2048 message objects.",
-    "messages[]": "Each message is an object with a role and content.",
-    "messages[].role": f"Use one of {_ROLES}.",
-    "messages[].content": "Send a string, an array of content parts, or null.",
-    "prompt": "Send a string, or an array of strings or tokens.",
-    "input": "Send a non-empty string, or an array of 1 to 2048 strings or token arrays.",
-    "stream": "Send true or false.",
-    "stream_options": 'Send an object such as {"include_usage": true}, or leave it out.',
-    "stream_options.include_usage": "Send true or false.",
-    "max_tokens": "Send a whole number, zero or more.",
-    "max_completion_tokens": "Send a whole number, zero or more.",
-    "n": "Send a whole number, one or more.",
-}
+REMEDIES: Mapping[str, str] = MappingProxyType(
+    {
+        "model": 'Name a model, for example "gpt-4o-mini", as a string of 1 to 512 characters.',
+        "messages": "Send an array of 1 to 2048 message objects.",
+        "messages[]": "Each message is an object with a role and content.",
+        "messages[].role": f"Use one of {_ROLES}.",
+        "messages[].content": "Send a string, an array of content parts, or null.",
+        "prompt": "Send a string, or an array of strings or tokens.",
+        "input": "Send a non-empty string, or an array of 1 to 2048 strings or token arrays.",
+        "stream": "Send true or false.",
+        "stream_options": 'Send an object such as {"include_usage": true}, or leave it out.',
+        "stream_options.include_usage": "Send true or false.",
+        "max_tokens": "Send a whole number, zero or more.",
+        "max_completion_tokens": "Send a whole number, zero or more.",
+        "n": "Send a whole number, one or more.",
+    }
+)
 
 
 class StreamCall(Call):
@@ -54,6 +51,12 @@ class StreamCall(Call):
 
     include_usage: bool = False
     choices: int = 1
+
+
+class EmbeddingsCall(Call):
+    """A call for vectors. `wants_base64`: little-endian float32, as official clients ask by default."""
+
+    wants_base64: bool = False
 
 
 class _StreamOptions(msgspec.Struct, gc=False):
@@ -66,29 +69,30 @@ class _Message(msgspec.Struct, gc=False):
 
 
 class _Chat(msgspec.Struct, gc=False):
-    model: _Model
+    model: ModelName
     messages: Annotated[list[_Message], Meta(min_length=1, max_length=2048)]
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
-    max_tokens: _Tokens | None = None
-    max_completion_tokens: _Tokens | None = None
+    max_tokens: Limit | None = None
+    max_completion_tokens: Limit | None = None
     n: _Choices | None = None
 
 
 class _Completion(msgspec.Struct, gc=False):
-    model: _Model
+    model: ModelName
     prompt: str | list[msgspec.Raw] | None = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
-    max_tokens: _Tokens | None = None
+    max_tokens: Limit | None = None
     n: _Choices | None = None
 
 
 class _Embeddings(msgspec.Struct, gc=False):
-    model: _Model
+    model: ModelName
     input: (
         Annotated[str, Meta(min_length=1)] | Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=2048)]
     )
+    encoding_format: Any = None
 
 
 _decode_chat = msgspec.json.Decoder(_Chat).decode
@@ -99,7 +103,7 @@ _decode_embeddings = msgspec.json.Decoder(_Embeddings).decode
 def read_chat(body: bytes) -> StreamCall:
     """Judge a chat completion request. Raises InvalidRequest."""
     members = splice.scan(body)
-    chat = _decode(_decode_chat, body)
+    chat = judge(_decode_chat, body, REMEDIES)
     limit = chat.max_completion_tokens
     if chat.max_tokens is not None and (limit is None or chat.max_tokens > limit):
         limit = chat.max_tokens
@@ -109,52 +113,24 @@ def read_chat(body: bytes) -> StreamCall:
 def read_completion(body: bytes) -> StreamCall:
     """Judge a text completion request. Raises InvalidRequest."""
     members = splice.scan(body)
-    completion = _decode(_decode_completion, body)
+    completion = judge(_decode_completion, body, REMEDIES)
     return _make_call(completion, completion.max_tokens, members)
 
 
-def read_embeddings(body: bytes) -> Call:
+def read_embeddings(body: bytes) -> EmbeddingsCall:
     """Judge an embeddings request. Raises InvalidRequest."""
     members = splice.scan(body)
-    return Call(_check_model(_decode(_decode_embeddings, body).model), False, None, members)
+    fields = judge(_decode_embeddings, body, REMEDIES)
+    return EmbeddingsCall(check_model(fields.model), False, None, members, fields.encoding_format == "base64")
 
 
 def _make_call(fields: _Chat | _Completion, limit: int | None, members: splice.Spans) -> StreamCall:
     options = fields.stream_options
     return StreamCall(
-        _check_model(fields.model),
+        check_model(fields.model),
         fields.stream is True,
         limit,
         members,
         options is not None and options.include_usage is True,
         fields.n or 1,
     )
-
-
-def _check_model(model: str) -> str:
-    # The name goes into a reply header and the logs.
-    if not model.isprintable():
-        raise InvalidRequest("model: the name holds a control character; remove it.", param="model")
-    return model
-
-
-def _decode(decode: Callable[[bytes], T], body: bytes) -> T:
-    try:
-        return decode(body)
-    except RecursionError:
-        raise InvalidRequest("The body is nested too deeply.") from None
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise _explain(error) from None
-
-
-def _explain(error: Exception) -> InvalidRequest:
-    what, _, path = str(error).partition(" - at `$")
-    param = path.rstrip("`").lstrip(".")
-    missing = _MISSING.search(what)
-    if missing is not None:
-        param = f"{param}.{missing[1]}" if param else missing[1]
-        what = "it is missing"
-    if not param:
-        return InvalidRequest(f"The body cannot be read: {what[:200]}.")
-    remedy = _REMEDIES.get(_INDEX.sub("[]", param), "Correct it or leave it out.")
-    return InvalidRequest(f"{param}: {what[:1].lower()}{what[1:200].rstrip('.')}. {remedy}", param=param)

@@ -6,14 +6,14 @@ is; in a stream it is one `data:` frame, which the official clients raise as an 
 
 from __future__ import annotations
 
-import msgspec
-
 from raven_proxy import errors
 from raven_proxy.faces import Dialect, Face
 
+from . import completions, vectors
 from .calls import read_chat, read_completion, read_embeddings
+from .chat.client import CLIENT_SIDE
 
-__all__ = ["CHAT", "COMPLETIONS", "EMBEDDINGS", "FACES", "find_raw_face"]
+__all__ = ["CHAT", "COMPLETIONS", "EMBEDDINGS", "FACES", "render_stream_error"]
 
 
 def render_stream_error(error: errors.GatewayError, request_id: str) -> bytes:
@@ -21,9 +21,16 @@ def render_stream_error(error: errors.GatewayError, request_id: str) -> bytes:
     return b"data: " + errors.envelope(error, request_id) + b"\n\n"
 
 
-CHAT = Dialect("openai.chat", errors.envelope, render_stream_error)
-COMPLETIONS = Dialect("openai.completions", errors.envelope, render_stream_error)
-EMBEDDINGS = Dialect("openai.embeddings", errors.envelope)
+CHAT = Dialect("openai.chat", errors.envelope, render_stream_error, client_side=CLIENT_SIDE)
+COMPLETIONS = Dialect(
+    "openai.completions", errors.envelope, render_stream_error, client_side=completions.CLIENT_SIDE
+)
+EMBEDDINGS = Dialect(
+    "openai.embeddings",
+    errors.envelope,
+    client_side=vectors.CLIENT_SIDE,
+    provider_side=vectors.PROVIDER_SIDE,
+)
 
 FACES = (
     Face(
@@ -51,17 +58,3 @@ FACES = (
         read_call=read_embeddings,
     ),
 )
-
-_RAW = {
-    (method, face.endpoint): msgspec.structs.replace(face, name=f"{face.name}-raw", path="", raw=True)
-    for face in FACES
-    for method in face.methods
-}
-
-
-def find_raw_face(method: str, endpoint: str) -> Face | None:
-    """Name the face of a vendor's own endpoint: judged by the same rules, sent byte for byte.
-
-    None for endpoints whose dialect is not known here.
-    """
-    return _RAW.get((method.upper(), endpoint.strip("/")))

@@ -10,7 +10,7 @@ from raven_proxy.refusals import describe, scrub
 
 from . import events
 
-__all__ = ["Choice", "Document", "choices_of", "error_of", "read", "read_event", "usage_of"]
+__all__ = ["Choice", "Document", "choices_of", "error_of", "groq_usage", "read", "read_event", "usage_of"]
 
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 _NULL = msgspec.Raw(b"null")
@@ -71,8 +71,13 @@ def usage_of(document: Document) -> dict[str, Any] | None:
     for choice in choices_of(document):
         if choice.usage is not None:
             return choice.usage
+    return groq_usage(document.x_groq)
+
+
+def groq_usage(x_groq: msgspec.Raw) -> dict[str, Any] | None:
+    """Find the usage in Groq's own member."""
     try:
-        extra = _decode_groq(document.x_groq)
+        extra = _decode_groq(x_groq)
     except _UNREADABLE:
         return None
     return extra.usage if extra is not None else None

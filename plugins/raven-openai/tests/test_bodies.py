@@ -101,6 +101,16 @@ def test_strict_names_what_would_be_dropped(make_exchange: Make, after: bytes, p
     assert (caught.value.code, caught.value.param) == ("unsupported_parameter", param)
 
 
+def test_strict_names_every_parameter_that_would_be_dropped(make_exchange: Make) -> None:
+    """One answer tells all that has to be left out."""
+    after = b',"user":"u","seed":1,"random_seed":2'
+    exchange = make_exchange(CHAT % (b"", after), headers={"x-raven-strict": "true"})
+    with pytest.raises(InvalidRequest) as caught:
+        build_body(exchange, LIMITED, ask_usage=False)
+    assert caught.value.metadata == {"unsupported_parameters": ["seed", "user"]}
+    assert "seed, user" in caught.value.message
+
+
 def test_strict_lets_a_rename_pass(make_exchange: Make) -> None:
     exchange = make_exchange(CHAT % (b"", b',"max_completion_tokens":5'), headers={"x-raven-strict": "TRUE"})
     assert build_body(exchange, LIMITED, ask_usage=False) == CHAT % (b"", b',"max_tokens":5')

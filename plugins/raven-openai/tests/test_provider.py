@@ -10,7 +10,7 @@ import pytest
 from raven_openai.dialect import FACES
 from raven_openai.taps import StreamTap, WholeTap
 
-from raven_proxy.errors import InvalidRequest, RateLimited
+from raven_proxy.errors import ConfigError, InvalidRequest, RateLimited
 from raven_proxy.exchange import Exchange, ReplyHead
 from raven_proxy.faces import ENVELOPE, Dialect, Face, read_nothing
 
@@ -70,13 +70,13 @@ def test_a_raw_path_is_sent_as_the_client_wrote_it(make_exchange: Make, provider
 
 
 def test_an_unknown_endpoint_is_opaque_but_reachable(make_exchange: Make, provider: Any) -> None:
-    assert provider.find_face("GET", "files") is None
-    assert provider.find_face("POST", "responses") is None
+    assert provider.find_face("GET", "fine_tuning/jobs") is None
+    assert provider.find_face("POST", "chat/unknown") is None
     face = Face(name="raw", path="", methods=("GET",), read_call=read_nothing, raw=True)
-    exchange = make_exchange(b"", face=face, method="GET", path="/v1/openai/files/f-1/content")
-    exchange.params["endpoint"] = "files/f-1/content"
+    exchange = make_exchange(b"", face=face, method="GET", path="/v1/openai/fine_tuning/jobs/f-1")
+    exchange.params["endpoint"] = "fine_tuning/jobs/f-1"
     outgoing = provider.build_request(exchange)
-    assert (outgoing.method, outgoing.target, outgoing.body) == ("GET", "/v1/files/f-1/content", b"")
+    assert (outgoing.method, outgoing.target, outgoing.body) == ("GET", "/v1/fine_tuning/jobs/f-1", b"")
     assert provider.open_translator(exchange, JSON) is None
     assert provider.open_usage_tap(exchange, JSON) is None
 
@@ -92,8 +92,44 @@ def test_t60_a_raw_alias_is_judged_by_the_same_rules(provider: Any) -> None:
 def test_another_vendors_dialect_is_refused(make_exchange: Make, provider: Any) -> None:
     dialect = Dialect("anthropic.messages", ENVELOPE.render_error)
     face = Face(name="x", path="/v1/messages", dialect=dialect, read_call=read_nothing)
-    with pytest.raises(InvalidRequest, match=r"anthropic\.messages"):
+    with pytest.raises(InvalidRequest, match="does not serve /v1/messages"):
         provider.build_request(make_exchange(WHOLE, face=face, model="m"))
+
+
+def test_an_upstream_may_be_spoken_to_in_responses(make_exchange: Make, provider: Any) -> None:
+    """With `options.api` a chat goes to Responses and comes back as a chat; embeddings go where they did."""
+    exchange = make_exchange(WHOLE)
+    assert exchange.candidate is not None
+    exchange.candidate.upstream.options = {"api": "responses"}
+    outgoing = provider.build_request(exchange)
+    assert outgoing.target == "/v1/responses"
+    assert "messages" not in msgspec.json.decode(outgoing.body)
+    stage = provider.open_translator(exchange, JSON)
+    item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Ho"}]}
+    reply = {"id": "resp_1", "object": "response", "status": "completed", "model": "m", "output": [item]}
+    out = stage.feed(msgspec.json.encode(reply)) + stage.close()
+    assert msgspec.json.decode(out)["choices"][0]["message"]["content"] == "Ho"
+    exchange = make_exchange(b'{"model":"m","input":"x"}', face=FACES[2])
+    assert exchange.candidate is not None
+    exchange.candidate.upstream.options = {"api": "responses"}
+    assert provider.build_request(exchange).target == "/v1/embeddings"
+
+
+def test_options_are_judged_with_the_nearest_key(provider: Any) -> None:
+    provider.check_options("openai", {"api": "responses"})
+    provider.check_options("groq", {})
+    with pytest.raises(ConfigError, match="did you mean 'api'"):
+        provider.check_options("openai", {"apu": "responses"})
+    with pytest.raises(ConfigError, match="api"):
+        provider.check_options("openai", {"api": "telepathy"})
+
+
+def test_strict_clients_learn_all_that_a_translation_would_drop(make_exchange: Make, provider: Any) -> None:
+    body = b'{"model":"m","prompt":"x","best_of":2,"user":"u","min_p":1}'
+    exchange = make_exchange(body, face=FACES[1], preset="mistral", headers={"x-raven-strict": "true"})
+    with pytest.raises(InvalidRequest) as caught:
+        provider.build_request(exchange)
+    assert caught.value.metadata == {"unsupported_parameters": ["best_of", "min_p", "user"]}
 
 
 ASKED = STREAM.replace(b'"stream":true', b'"stream":true,"stream_options":{"include_usage":true}')
@@ -134,6 +170,18 @@ def test_t29_a_vendor_that_refuses_to_be_asked_is_asked_without_once(
     assert revised.body == STREAM.replace(b'"m"', b'"other"')
     assert revised.headers == exchange.outgoing.headers
     assert provider.open_translator(exchange, EVENTS) is None
+    assert provider.revise_request(exchange, ReplyHead(422, {}), REFUSED) is None
+
+
+def test_t29_a_translated_stream_is_asked_without_it_once(make_exchange: Make, provider: Any) -> None:
+    """A vendor that refuses `stream_options` gets the same request without it."""
+    body = b'{"model":"m","prompt":"x","stream":true}'
+    exchange = make_exchange(body, face=FACES[1], preset="groq")
+    exchange.outgoing = provider.build_request(exchange)
+    assert b"stream_options" in exchange.outgoing.body
+    revised = provider.revise_request(exchange, ReplyHead(422, {}), REFUSED)
+    assert msgspec.json.decode(revised.body).keys() == {"model", "messages", "stream"}
+    exchange.outgoing = revised
     assert provider.revise_request(exchange, ReplyHead(422, {}), REFUSED) is None
 
 
