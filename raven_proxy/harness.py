@@ -132,7 +132,8 @@ class GatewayStarter:
         is "model-list", or "model-list-under-test" where another plugin of that name is installed.
         `config` is the TOML file as a mapping or text. A MockUpstream becomes the upstream "mock"
         ("mock2", …) of the provider "openai". Who sends `ADMIN_KEY` is `principal`; with the plugin
-        "auth-keys" it is that plugin's administrator key. Raises ConfigError as a start does.
+        "auth-keys" it is that plugin's administrator key. The plugin "meter" lets models without a price
+        through unless its config says otherwise. Raises ConfigError as a start does.
         """
         self._started += 1
         folder = self._folder / f"gateway{self._started}"
@@ -151,6 +152,9 @@ class GatewayStarter:
             "models_refresh_s": 0,  # providers see what a test sends, and nothing else
         }
         table |= tomllib.loads(config) if isinstance(config, str) else config or {}
+        if "meter" in table["plugins"]:
+            settings = {"allow_unpriced": True, **table.get("plugin", {}).get("meter", {})}
+            table["plugin"] = {**table.get("plugin", {}), "meter": settings}
         (folder / "raven.toml").write_text(write_toml(table))
         if not self._running:
             self._tasks_before, self._threads_before = asyncio.all_tasks(), set(threading.enumerate())

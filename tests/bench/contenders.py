@@ -61,6 +61,7 @@ listen = "127.0.0.1:{port}"
 data_dir = "{home / "data"}"
 log_level = "warning"
 models_refresh_s = 0
+plugin.meter.allow_unpriced = true
 plugins = [{plugins}]
 
 [[upstreams]]

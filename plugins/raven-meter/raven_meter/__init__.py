@@ -20,7 +20,7 @@ from raven_proxy.storage import Storage
 from raven_proxy.tasks import Tasks
 
 from .accounting import Accounting
-from .books import Books
+from .books import Books, Standing
 from .budgets import TOPIC
 from .catalogue import load_packaged, operator
 from .catalogue.command import catalogue
@@ -54,6 +54,7 @@ class Meter:
         self._config = config or Meter.Config()
         self._operator_models: dict[str, operator.OperatorModel] = {}
         self._storage: Storage
+        self._books: Books
         self._accounting: Accounting
         self._management: Management
         self._journal: Journal
@@ -98,7 +99,7 @@ class Meter:
         ids = await migrate(gateway.storage)
         self._journal = Journal(gateway.data_dir / "journal", self._config.fsync)
         await recover(self._journal, gateway.storage, ids, tariffs)
-        books = Books(gateway.storage, gateway.counters, prepaid=self._config.prepaid)
+        self._books = books = Books(gateway.storage, gateway.counters, prepaid=self._config.prepaid)
         self._stop_watching = gateway.storage.watch(TOPIC, books.refresh)
         await books.refresh()
         self._accounting = Accounting(
@@ -141,6 +142,10 @@ class Meter:
     def settle_exchange(self, exchange: Exchange) -> None:
         """Charge what was used and write it down."""
         self._accounting.settle(exchange)
+
+    async def list_standings(self) -> list[Standing]:
+        """Say how every balance and budget stands; for plugins that watch over them."""
+        return await self._books.standings()
 
     async def serve_usage(self, exchange: Exchange) -> Reply:
         """Answer with the calling key's own usage, up to the moment."""

@@ -20,7 +20,7 @@ from . import ledger
 from .budgets import Budget, BudgetStore, matching
 from .pricing import dollars
 
-__all__ = ["Books", "Drift"]
+__all__ = ["Books", "Drift", "Standing"]
 
 
 class Drift(msgspec.Struct, frozen=True):
@@ -29,6 +29,15 @@ class Drift(msgspec.Struct, frozen=True):
     counter: str
     counted: int
     booked: int
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How a balance (`budget` is None) or a budget stands now: of `limit_nano`, `spent_nano` is spent."""
+
+    organization_id: str
+    limit_nano: int
+    spent_nano: int
+    budget: Budget | None = None
 
 
 class Books:
@@ -88,6 +97,18 @@ class Books:
             status=402,
             code="budget_exceeded",
         )
+
+    async def standings(self) -> list[Standing]:
+        """Say how every balance and every budget stands; what is reserved is not spent yet."""
+        found = []
+        for name, budget in self._counted():
+            spent = await self._counters.used(name) - await self._counters.held(name)
+            organization = budget.organization_id if budget is not None else name.removeprefix("spent:")
+            limit = budget.limit_nano if budget is not None else self._granted[organization]
+            found.append(
+                Standing(organization_id=organization, limit_nano=limit, spent_nano=spent, budget=budget)
+            )
+        return found
 
     async def reconcile(self) -> list[Drift]:
         """Compare every counter with the ledger and set it right; give those that were wrong.

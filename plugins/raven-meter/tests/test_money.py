@@ -81,7 +81,8 @@ async def bank(raven: Any, upstream: Any, tmp_path: Path) -> Any:
     path.write_bytes(msgspec.json.encode(PRICES))
 
     async def start(**settings: Any) -> Bank:
-        config = {"catalog": str(path), "access_log": False, "plugin": {"meter": settings}}
+        config: dict[str, Any] = {"catalog": str(path), "access_log": False}
+        config["plugin"] = {"meter": {"allow_unpriced": False} | settings}
         principal = settings.pop("principal", ADMINISTRATOR)
         gateway = await raven(
             upstreams=[upstream], base=("meter", "openai"), config=config, principal=principal
