@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,10 +49,14 @@ async def _nothing(self: Any, exchange: Exchange) -> None:
     del exchange
 
 
+def _nothing_plain(self: Any, exchange: Exchange) -> None:
+    del exchange
+
+
 for _hook, _spec in vars(hookspecs).items():
-    if hasattr(_spec, "raven_proxy_spec") and "exchange" in _spec.__annotations__ and _hook != "open_stage":
-        setattr(Idle, _hook, hookimpl(_nothing))
-Idle.open_stage = hookimpl(lambda self, exchange: None)  # type: ignore[attr-defined]
+    if hasattr(_spec, "raven_proxy_spec") and "exchange" in _spec.__annotations__:
+        _body = _nothing if inspect.iscoroutinefunction(_spec) else _nothing_plain
+        setattr(Idle, _hook, hookimpl(_body))
 
 PLUGINS: dict[str, Sequence[Any]] = {"none": (), "an idle one": (Idle,), "all": ("meter", "byok", Idle)}
 

@@ -98,12 +98,9 @@ class Items:
         if index in self.calls:
             return []
         self.calls[index] = number = len(self.calls)
-        name = f"{item.namespace}__{item.name}" if item.namespace else item.name
-        return [
-            hub.ToolCallStarted(
-                number, item.call_id or item.id or "", name or "", custom=item.type == "custom_tool_call"
-            )
-        ]
+        # No request of the hub has namespaces, so none is put before the name: `Item.namespace` is another's.
+        is_custom = item.type == "custom_tool_call"
+        return [hub.ToolCallStarted(number, item.call_id or item.id or "", item.name or "", custom=is_custom)]
 
     def _finish_call(self, index: int, item: Item) -> list[hub.Event]:
         events = self.start_call(index, item)

@@ -54,8 +54,10 @@ class ResponsesWriter:
         }
 
     def write(self, event: hub.Event) -> bytes:
-        """Give the frames of one event."""
+        """Give the frames of one event; b"" for any choice but the first: a response has one answer."""
         kind = type(event)
+        if getattr(event, "choice", 0):
+            return b""
         if self._frame is None and kind is not hub.Started:
             return self._start(hub.Started()) + self._handlers[kind](event)
         return self._handlers[kind](event)
