@@ -120,6 +120,8 @@ def test_a_config_in_a_readme_is_one(text: str, tmp_path: Path, monkeypatch: pyt
     """Every TOML block in the README of a plugin or an example is a config that loads."""
     for name in re.findall(r'env = "(\w+)"', text):
         monkeypatch.setenv(name, "sk-test")
+    for name in re.findall(r'file = "([\w.-]+)"', text):
+        (tmp_path / name).write_text("sk-test")
     path = tmp_path / "raven.toml"
     path.write_text(text)
     config = load(path)
