@@ -5,10 +5,13 @@ BIN := .venv/bin
 PLUGINS := $(sort $(wildcard plugins/*))
 EDITABLE := $(foreach plugin,$(PLUGINS),-e $(plugin))
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+MATRIX := $(addprefix tests/conformance/test_,same_dialect.py across_dialects.py across_node.py any_cut.py \
+	validators.py next_turns.py broken_off.py error_matrix.py langchain_loops.py \
+	recorded.py::test_a_recorded_reply_on_the_raw_path)
 PIECES := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench soak conformance clean
+.PHONY: help install run test check format bench soak conformance agents clean
 
 help: ## Show what can be done
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,8 +36,15 @@ bench: .venv/tested ## Compare with nginx and a bare aiohttp proxy in one run
 soak: .venv/tested ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -m soak -q --timeout 1800
 
+conformance: .venv/tested ## Hold recorded exchanges of every vendor against every face, and count
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -p tests.conformance.scoreboard $(MATRIX)
+
+agents: .venv/tested ## Let Claude Code and Codex work through the gateway (installs 640 MB)
+	@tests/install agents
+	@RAVEN_AGENTS=1 $(BIN)/python -m pytest -q tests/conformance/test_agents.py
+
 clean: ## Remove what was installed and generated, but not data
-	@rm -rf .venv node_modules tests/clients/node_modules .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf .venv node_modules tests/clients/node_modules tests/clients/agents/node_modules .pytest_cache .mypy_cache .ruff_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -14,7 +14,7 @@ from .encoding import Inflater, open_decoder
 from .errors import PLUGIN_FAULTS, GatewayError, PluginFailed
 from .exchange import Exchange, ReplyHead
 from .providers import Tally, UsageTap
-from .translation import Translation
+from .translation import SSE, Translation
 
 __all__ = ["Chain", "NamedStage", "open_chain"]
 
@@ -35,7 +35,7 @@ class NamedStage:
 class Chain:
     """Decoder, tap and stages of one reply."""
 
-    __slots__ = ("_decoder", "_exchange", "_stages", "_tap", "content_type")
+    __slots__ = ("_decoder", "_exchange", "_stages", "_tap", "content_type", "is_translated")
 
     def __init__(
         self,
@@ -44,8 +44,11 @@ class Chain:
         tap: UsageTap | None,
         stages: tuple[NamedStage, ...],
         content_type: str = "",
+        *,
+        is_translated: bool = False,
     ) -> None:
         self.content_type = content_type  # of the bytes that come out
+        self.is_translated = is_translated
         self._exchange = exchange
         self._decoder = decoder
         self._tap = tap
@@ -121,6 +124,9 @@ def open_chain(exchange: Exchange, head: ReplyHead, *, from_provider: bool) -> C
     tap: UsageTap | None = None
     decoder = None
     content_type = head.headers.get("content-type", "")
+    if not content_type and exchange.stream:
+        content_type = SSE  # some forget to say so
+    is_translated = False
     candidate = exchange.candidate
     if candidate is not None:
         provider = candidate.upstream.provider
@@ -130,7 +136,7 @@ def open_chain(exchange: Exchange, head: ReplyHead, *, from_provider: bool) -> C
             if translator is not None:
                 stages.append(NamedStage(candidate.upstream.preset, translator.feed, translator.close))
             if isinstance(translator, Translation):
-                tap, content_type = translator.tap, translator.content_type
+                tap, content_type, is_translated = translator.tap, translator.content_type, True
         try:
             tap = tap or provider.open_usage_tap(exchange, head)
         except Exception as error:  # metering never stands in the way of a reply
@@ -151,4 +157,4 @@ def open_chain(exchange: Exchange, head: ReplyHead, *, from_provider: bool) -> C
             raise PluginFailed(opener.plugin, "open_stage") from error
         if stage is not None:
             stages.append(NamedStage(opener.plugin, stage.feed, stage.close))
-    return Chain(exchange, decoder, tap, tuple(stages), content_type)
+    return Chain(exchange, decoder, tap, tuple(stages), content_type, is_translated=is_translated)

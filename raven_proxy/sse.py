@@ -11,12 +11,25 @@ import re
 
 import msgspec
 
-__all__ = ["EVENT_END", "Event", "EventMeter", "EventReader", "encode_event"]
+__all__ = ["EVENT_END", "Event", "EventMeter", "EventReader", "encode_event", "last_end"]
 
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 # An empty line: two line ends in a row. A CR at the very end may be half of a CRLF.
 EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n|\Z))")
+
+
+def last_end(text: bytes, start: int = 0) -> int:
+    """Find where the last complete event of `text` ends, looking no further back than `start`; 0 if none."""
+    if text[-2:] == b"\n\n":
+        return len(text)
+    end = text.rfind(b"\n\n", start) + 2
+    if end == 1:
+        end = 0
+    if text.find(b"\r", end or start) >= 0:
+        for match in EVENT_END.finditer(text, end or start):
+            end = match.end()
+    return end
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-__all__ = ["MISSING", "SURFACES", "Recording", "load", "loaded", "require"]
+__all__ = ["MISSING", "SURFACES", "Recording", "load", "load_all", "loaded", "require"]
 
 MISSING = "no recordings"
 SURFACES = frozenset({"openai.chat", "openai.completions", "openai.embeddings", "models"})
@@ -170,11 +170,16 @@ def _folder() -> Path:
 
 
 @cache
+def load_all() -> tuple[Recording, ...]:
+    """Every recorded exchange; none where there are no recordings."""
+    decode = msgspec.json.Decoder(Recording).decode
+    return tuple(decode(path.read_bytes()) for path in sorted(_folder().rglob("*.json")))
+
+
+@cache
 def load() -> tuple[Recording, ...]:
     """Every exchange on the faces of an OpenAI client; none where there are no recordings."""
-    decode = msgspec.json.Decoder(Recording).decode
-    found = [decode(path.read_bytes()) for path in sorted(_folder().rglob("*.json"))]
-    wanted = [r for r in found if r.surface in SURFACES]
+    wanted = [r for r in load_all() if r.surface in SURFACES]
     return tuple(r for r in wanted if r.surface != "models" or r.provider not in _NOT_OPENAI)
 
 

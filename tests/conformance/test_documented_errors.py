@@ -82,7 +82,7 @@ CASES = [
     _upstream(400, INVALID, "bad_request", "fx-400"),
     _upstream(404, "not_found_error", "model_not_found", "fx-404"),
     _upstream(429, "rate_limit_error", "rate_limit_exceeded", "fx-429", reply_headers={"Retry-After": "1"}),
-    _upstream(500, "internal_error", "upstream_error", "fx-500"),
+    _upstream(500, UPSTREAM, "upstream_error", "fx-500"),
     _upstream(502, UPSTREAM, "upstream_error", "fx-401"),
     _upstream(502, UPSTREAM, "upstream_error", "fx-403"),
     _upstream(502, UPSTREAM, "upstream_error", "fx-html-502"),

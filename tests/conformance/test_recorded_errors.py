@@ -17,7 +17,7 @@ _TYPES = {
     400: "invalid_request_error",
     404: "not_found_error",
     429: "rate_limit_error",
-    500: "internal_error",
+    500: "upstream_error",
     502: "upstream_error",
 }
 # Codes that say more than the status does are kept; a status repeated as a code is not.

@@ -9,24 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from raven_proxy.sse import EVENT_END, EventReader
+from raven_proxy.sse import EVENT_END, EventReader, last_end
 
 __all__ = ["EVENT_END", "bounds", "data_of", "last_end", "line_at", "split"]
 
 _LINE = re.compile(rb"[^\r\n]*")
-
-
-def last_end(text: bytes, start: int = 0) -> int:
-    """Find where the last complete event of `text` ends, looking no further back than `start`; 0 if none."""
-    if text[-2:] == b"\n\n":
-        return len(text)
-    end = text.rfind(b"\n\n", start) + 2
-    if end == 1:
-        end = 0
-    if text.find(b"\r", end or start) >= 0:
-        for match in EVENT_END.finditer(text, end or start):
-            end = match.end()
-    return end
 
 
 def split(text: bytes) -> Iterator[bytes]:
