@@ -7,6 +7,7 @@ the end; the database gets both in batches, behind the reply. Nothing waits for 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import time
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,7 @@ import structlog
 from raven_proxy import Exchange, GatewayError, InvalidRequest, Principal
 from raven_proxy.exchange import Candidate
 from raven_proxy.gateway import Gateway
+from raven_proxy.upstream import Upstream
 
 from . import ledger, records
 from .books import Books
@@ -30,6 +32,7 @@ __all__ = ["Accounting"]
 
 _log = structlog.get_logger("raven_meter.accounting")
 _NOTE = "meter"
+_OWN_NAMES = (".local", ".internal", ".lan", ".localhost", ".home.arpa")  # RFC 6762, RFC 8375, and usage
 _LOOK_EVERY_S = 1.0
 _TURN_OVER_RECORDS = 50_000
 
@@ -183,8 +186,8 @@ class Accounting:
         upstream = candidate.upstream
         tariff = self._tariffs.find(upstream.preset, model)
         if tariff is None:
-            if self._allow_unpriced or upstream.implicit or not upstream.provider.needs_key(upstream.preset):
-                return 0  # the operator's own machines, or the operator's own decision
+            if self._allow_unpriced or _is_own(upstream):
+                return 0
             raise InvalidRequest(
                 f"The model {model!r} of {upstream.name} has no known price, so it cannot be billed. An "
                 "administrator can add it to model_catalog.json, or allow unpriced models.",
@@ -198,6 +201,18 @@ class Accounting:
             assumed_output_tokens=self._assumed_output_tokens,
         )
         return int(estimate * _rate(exchange.principal))
+
+
+def _is_own(upstream: Upstream) -> bool:
+    """Say whether an upstream is the operator's own machine: it has no key and no public address."""
+    if upstream.implicit:
+        return True
+    if upstream.credential is not None or upstream.provider.needs_key(upstream.preset):
+        return False
+    try:
+        return not ipaddress.ip_address(upstream.host.strip("[]")).is_global
+    except ValueError:
+        return "." not in upstream.host or upstream.host.endswith(_OWN_NAMES)
 
 
 def _rate(principal: Principal | None) -> Decimal:

@@ -219,6 +219,18 @@ async def test_t69_a_model_without_a_price(bank: Any, upstream: Any) -> None:
     assert (row["cost_nano"], row["priced"]) == (0, 0)
 
 
+async def test_machines_of_ones_own_need_no_price(raven: Any, upstream: Any) -> None:
+    """A server without a key on a private address is nobody's to bill; one elsewhere may be."""
+    own = {"name": "own", "provider": "vllm", "base_url": upstream.url}
+    cloud = {"name": "cloud", "provider": "vllm", "base_url": "https://llm.example.com/v1"}
+    config = {"plugin": {"meter": {"allow_unpriced": False}}}
+    gateway = await raven(upstreams=[own, cloud], base=("meter", "openai"), config=config)
+    upstream.script(reply())
+    for model, expected in (("own/any", 200), ("cloud/any", 400)):
+        async with gateway.client.post(CHAT, json=question(model=model)) as answer:
+            assert answer.status == expected
+
+
 async def test_t75_retries_are_charged_once(bank: Any, upstream: Any) -> None:
     """A failure costs nothing, and what is reserved is given back each time."""
     held = await bank()
