@@ -11,7 +11,9 @@ import ipaddress
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -20,11 +22,14 @@ from msgspec import Meta
 from .errors import ConfigError
 from .headers import Network
 
-__all__ = ["FIRST_PARTY", "Config", "ModelAlias", "Secret", "UpstreamConfig", "decode_table", "load"]
+__all__ = [
+    "BUILT_IN_PLANS", "FIRST_PARTY", "Config", "ModelAlias", "Plan", "Secret", "UpstreamConfig",
+    "decode_table", "load",
+]  # fmt: skip
 
 FIRST_PARTY = (
-    "auth-keys", "accounts", "access", "limits", "meter", "alerts", "guardrails", "cache", "byok",
-    "routing", "openai", "anthropic", "gemini", "bedrock", "cohere", "ollama", "video", "console",
+    "auth-keys", "accounts", "access", "idempotency", "limits", "meter", "alerts", "guardrails", "cache",
+    "byok", "routing", "openai", "anthropic", "gemini", "bedrock", "cohere", "ollama", "video", "console",
     "telemetry", "demo",
 )  # fmt: skip
 """Entry-point names of this project's own plugins, in their default order of call."""
@@ -32,6 +37,7 @@ FIRST_PARTY = (
 T = TypeVar("T")
 Seconds = Annotated[float, Meta(gt=0)]
 Size = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=2**53)]
 
 
 class Secret(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -90,6 +96,25 @@ class ModelAlias(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froze
         return ((self.target,) if self.target else ()) + self.targets
 
 
+class Plan(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """One `[plans.NAME]` table: what a key on this plan may do. What is not set is not limited."""
+
+    requests_per_minute: Count | None = None
+    requests_per_day: Count | None = None
+    tokens_per_minute: Count | None = None
+    tokens_per_day: Count | None = None
+    max_concurrency: Count | None = None
+
+
+BUILT_IN_PLANS: Mapping[str, Plan] = MappingProxyType(
+    {
+        "free": Plan(requests_per_minute=60, tokens_per_day=100_000),
+        "pro": Plan(requests_per_minute=600),
+    }
+)
+"""Plans that exist without any config; a `[plans.NAME]` table of the same name replaces one."""
+
+
 class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """The whole file. Times are in seconds, sizes in bytes."""
 
@@ -100,6 +125,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     trusted_proxies: tuple[str, ...] = ()
     upstreams: tuple[UpstreamConfig, ...] = ()
     models: tuple[ModelAlias, ...] = ()
+    plans: dict[str, Plan] = {}
     plugin: dict[str, dict[str, Any]] = {}
     catalog: str | None = None
     workers: Size = 1
@@ -128,6 +154,10 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
         if not colon or not port.isdecimal() or int(port) > 65535:
             raise ConfigError(f'listen = {self.listen!r} is not "host:port"')
         return host.strip("[]") or "127.0.0.1", int(port)
+
+    def all_plans(self) -> dict[str, Plan]:
+        """Give every plan by name, the built-in ones too."""
+        return {**BUILT_IN_PLANS, **self.plans}
 
     def is_loopback(self) -> bool:
         """Say whether only this machine can reach the gateway."""
@@ -249,6 +279,8 @@ def _fields_at(kind: Any, path: str) -> list[str]:
         while not isinstance(info, msgspec.inspect.StructType):
             if isinstance(info, msgspec.inspect.VarTupleType | msgspec.inspect.ListType):
                 info = info.item_type
+            elif isinstance(info, msgspec.inspect.DictType):
+                info = info.value_type
             elif isinstance(info, msgspec.inspect.UnionType):
                 info = next(
                     (t for t in info.types if isinstance(t, msgspec.inspect.StructType)), info.types[0]

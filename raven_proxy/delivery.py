@@ -23,7 +23,9 @@ from .server import SENT, SENT_AND_CLOSE, ClientConnection, Sent
 if TYPE_CHECKING:
     from .gateway import Gateway
 
-__all__ = ["deliver_reply", "deliver_upstream"]
+__all__ = ["deliver_reply", "deliver_upstream", "send_ready"]
+
+_ORIGIN = frozenset({"x-raven-provider", "x-raven-model"})
 
 _log = structlog.get_logger("raven_proxy.delivery")
 
@@ -34,7 +36,7 @@ async def deliver_upstream(
     """Pass a provider's reply to the client.
 
     JSON is collected first, so that a broken reply is a 502 and not half a document; everything
-    else goes out as it comes.
+    else goes out as it comes, and so does JSON that is the stream itself.
     """
     head = exchange.head
     assert head is not None
@@ -44,7 +46,8 @@ async def deliver_upstream(
     except BaseException:
         connection.abort()  # nobody will take the body
         raise
-    if _is_json(chain.content_type) or _is_bodiless(exchange, head):
+    is_stream = exchange.stream and exchange.face.streams_json
+    if (_is_json(chain.content_type) and not is_stream) or _is_bodiless(exchange, head):
         return await _deliver_whole(exchange, client, connection, chain)
     return await _deliver_stream(gateway, exchange, client, connection, chain)
 
@@ -62,6 +65,25 @@ async def deliver_reply(exchange: Exchange, client: ClientConnection, reply: Rep
     if isinstance(reply.body, bytes):
         return await _send_collected(exchange, client, chain, reply.body, dict(headers))
     return await _deliver_iterator(exchange, client, chain, reply.body)
+
+
+def send_ready(exchange: Exchange, client: ClientConnection, reply: Reply) -> Sent:
+    """Send the reply that a `check_request` hook gave, as it is: no tap, no stage, no provider.
+
+    It may say which provider and model it came from when it was made. Raises TypeError for anything
+    but a `Reply` whose body is bytes.
+    """
+    if type(reply) is not Reply or not isinstance(reply.body, bytes):
+        raise TypeError(f"check_request gives None or a whole Reply, not {type(reply).__name__}")
+    lower = {name.lower(): value for name, value in reply.headers.items()}
+    headers = {name: value for name, value in lower.items() if name in _ORIGIN or not is_ours(name)}
+    if "x-raven-provider" in headers:
+        headers["X-Raven-Latency-Ms"] = str(int(exchange.elapsed_ms()))
+    exchange.first_byte_at = exchange.started_at + exchange.elapsed_ms() / 1000.0
+    exchange.outcome = Outcome.REFUSED if reply.status >= 400 else Outcome.REPLAYED
+    exchange.status = reply.status
+    settle(exchange)
+    return send_whole(exchange, client, reply.status, headers, reply.body)
 
 
 async def _deliver_whole(

@@ -42,6 +42,7 @@ class Outcome(StrEnum):
     """How an exchange ended; exactly one per exchange."""
 
     COMPLETED = "completed"  # the whole reply went out
+    REPLAYED = "replayed"  # a gate gave a reply of before; nobody was asked, nothing was produced
     REFUSED = "refused"  # a gate or the gateway said no; no provider produced anything
     UPSTREAM_ERROR = "upstream_error"  # the provider failed before the reply's first byte
     TRUNCATED = "truncated"  # the reply broke off after its first byte
@@ -173,6 +174,7 @@ class Exchange:
         "principal",
         "produced_bytes",
         "reply_body",
+        "reply_headers",
         "request",
         "response_headers",
         "started_at",
@@ -188,7 +190,8 @@ class Exchange:
         self.started_at = time.perf_counter()  # seconds; only differences mean anything
         self.face: Face = UNROUTED
         self.params: dict[str, str] = {}  # what the route's path matched
-        self.headers: dict[str, str] = {}  # lower-case names; duplicates joined or refused
+        # Lower-case names; duplicates joined or refused. A gate may take out what no provider should see.
+        self.headers: dict[str, str] = {}
         self.client_address = ""  # after `trusted_proxies`
         # After `authenticate`.
         self.principal: Principal | None = None
@@ -207,6 +210,7 @@ class Exchange:
         self.first_byte_at = 0.0  # same clock as `started_at`; 0.0 while nothing came
         self.response_headers: dict[str, str] = {}
         self.reply_body: bytes | None = None  # a whole reply, for `check_reply`; None for streams
+        self.reply_headers: dict[str, str] = {}  # as the client gets them, once the head is written
         # At the end.
         self.status = 0  # the status the client saw; 499 if it left before one
         self.usage: Usage | None = None

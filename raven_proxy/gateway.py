@@ -26,11 +26,11 @@ from .errors import (
     Unauthenticated,
     UpstreamError,
 )
-from .exchange import Exchange, Outcome, Principal
+from .exchange import Exchange, Outcome, Principal, Reply
 from .headers import client_address, collect_request
 from .intake import check_protocol, read_body, require_json
 from .observation import Observation
-from .pipeline import Pipeline, call_all, call_first, settle
+from .pipeline import Pipeline, call_first, settle
 from .replies import send_error
 from .routes import check_path
 from .server import ClientConnection, Sent
@@ -87,11 +87,13 @@ class Gateway:
         try:
             if client.writing_paused:  # earlier replies on this connection are not read yet
                 await client.drain()
-            await self._admit(exchange)
+            ready = await self._admit(exchange)
+            if ready is not None:
+                return delivery.send_ready(exchange, client, ready)
             return await self._respond(exchange, client)
         except GatewayError as error:
             self._note_refusal(exchange, error)
-            return send_error(exchange, client, error)
+            return self._send_error(exchange, client, error)
         except asyncio.CancelledError:
             if client.transport is not None and not exchange.status:  # it is we who leave
                 _ = send_error(exchange, client, Overloaded("The gateway is shutting down."))
@@ -101,10 +103,17 @@ class Gateway:
         except Exception as error:
             _log.error("exchange failed", request_id=exchange.id, exc_info=error)
             exchange.error = GatewayError("The gateway could not process this request.")
-            return send_error(exchange, client, exchange.error)
+            return self._send_error(exchange, client, exchange.error)
         finally:
             if exchange.notes.pop("detached", None) is None:
                 self.finish(exchange)
+
+    def _send_error(self, exchange: Exchange, client: ClientConnection, error: GatewayError) -> Sent:
+        """Settle, then say what is wrong: plugins may add headers to errors too."""
+        if not exchange.face.public:
+            exchange.status = exchange.face.dialect.statuses.get(error.status, error.status)
+            settle(exchange)
+        return send_error(exchange, client, error)
 
     def finish(self, exchange: Exchange) -> None:
         """Let observers see how it ended, in the background; called once for each exchange."""
@@ -117,8 +126,10 @@ class Gateway:
 
     # -- one request ---------------------------------------------------------------
 
-    async def _admit(self, exchange: Exchange) -> None:
-        """Find the face and pass every gate; what the gates did not see is not sent."""
+    async def _admit(self, exchange: Exchange) -> Reply | None:
+        """Find the face and pass every gate, or up to one that gives the reply; what they did not see is
+        not sent.
+        """
         request = exchange.request
         pipeline = exchange.pipeline
         path = check_path(request.raw_path)
@@ -128,7 +139,7 @@ class Gateway:
         face = exchange.face
         if face.public:
             exchange.call = face.read_call(b"")
-            return
+            return None
         if self.in_flight > pipeline.config.max_concurrency:
             raise Overloaded("The gateway is at its concurrency limit.")
         exchange.client_address = client_address(request.remote or "", headers, pipeline.trusted)
@@ -141,7 +152,7 @@ class Gateway:
             require_json(headers)
         exchange.body = body = await read_body(exchange, pipeline.config)
         exchange.call = face.read_call(body)
-        await self._judge(exchange, principal)
+        return await self._judge(exchange, principal)
 
     async def _authenticate(self, exchange: Exchange) -> Principal:
         try:
@@ -158,14 +169,15 @@ class Gateway:
             raise Unauthenticated("The key could not be checked.")
         return principal
 
-    async def _judge(self, exchange: Exchange, principal: Principal) -> None:
+    async def _judge(self, exchange: Exchange, principal: Principal) -> Reply | None:
         attempts.resolve(exchange)
         attempts.check_model(exchange, principal)
         judged = exchange.call.model
-        await call_all(exchange.pipeline.check_request, exchange)
-        if exchange.call.model != judged:  # a plugin replaced the body
+        ready: Reply | None = await call_first(exchange.pipeline.check_request, exchange)
+        if ready is None and exchange.call.model != judged:  # a plugin replaced the body
             attempts.resolve(exchange)
             attempts.check_model(exchange, principal)
+        return ready
 
     async def _respond(self, exchange: Exchange, client: ClientConnection) -> Sent:
         serve = exchange.face.serve

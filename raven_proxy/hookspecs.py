@@ -146,11 +146,13 @@ async def authenticate(exchange: Exchange) -> Principal | None:
 
 
 @hookspec
-async def check_request(exchange: Exchange) -> None:
+async def check_request(exchange: Exchange) -> Reply | None:
     """Judge or edit the request, now that `principal`, `body`, `call` and `candidates` are known.
 
     All are called. Raise `Refused` to stop it; call `exchange.replace_body(body)` to change it;
-    set `exchange.response_headers[name]` to tell the client something.
+    set `exchange.response_headers[name]` to tell the client something. A `Reply` (its body is bytes) is
+    what the client got for this request before: it goes out as it is, at once. The plugins after this
+    one are not asked, nothing is metered, and no stage sees it.
 
         @hookimpl
         async def check_request(self, exchange):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from .errors import GatewayError, Overloaded, UpstreamError, UpstreamTimeout, UpstreamTruncated
 from .exchange import Exchange, Outcome
 from .pipeline import settle
-from .sse import EventMeter, last_end
+from .sse import EventMeter, WholeEvents
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Kind", "Relay", "Source"]
 
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
-
-_MAX_HELD_BACK = 64 * 1024  # bytes of an event that is not complete; a longer one goes out as it comes
 
 Kind = Literal["events", "lines", "bytes"]
 """What a stream is made of: server-sent events, JSON lines, or whatever else."""
@@ -65,9 +63,9 @@ class Relay:
         "_send_timeout_s",
         "_send_timer",
         "_source",
-        "_tail",
         "_unsent",
         "_watch",
+        "_whole",
         "done",
     )  # fmt: skip
 
@@ -98,7 +96,7 @@ class Relay:
         self._unsent = 0  # bytes that the client had not taken when that timer was set
         self._held = False
         self._last_written = b""
-        self._tail = b""  # the beginning of an event that is not complete
+        self._whole = WholeEvents()
         self.done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._watch = Watch(
             config.idle_timeout_s,
@@ -124,10 +122,9 @@ class Relay:
             self._source.abort()
             self.fail(error)
             return
-        if self._is_sse and (self._tail or data[-2:] != b"\n\n"):
-            data = self._hold_back(data)
-        if data:
-            self._write(data)
+        if self._is_sse and (self._whole.held or data[-2:] != b"\n\n"):
+            data = self._whole.feed(data)
+        self._write(data)
 
     def end(self) -> None:
         """The provider's reply is complete in HTTP; see whether it is in its dialect too."""
@@ -143,16 +140,13 @@ class Relay:
             self._exchange.outcome = Outcome.TRUNCATED
             self._exchange.error = UpstreamError(tally.error)
         elif not tally.complete:
-            if rest and (rest := self._hold_back(rest)):
-                self._write(rest)
+            self._write(self._whole.feed(rest))
             self.fail(UpstreamTruncated("The provider's stream ended before it was complete."))
             return
         else:
             self._exchange.outcome = Outcome.COMPLETED
         settle(self._exchange)
-        rest, self._tail = self._tail + rest, b""
-        if rest:
-            self._write(rest)
+        self._write(self._whole.close() + rest)
         self._finish_well()
 
     def fail(self, error: GatewayError) -> None:
@@ -169,8 +163,7 @@ class Relay:
             # The dialect's own end had come; what broke off after it is nobody's loss.
             self._exchange.outcome = Outcome.COMPLETED
             settle(self._exchange)
-            if self._tail:
-                self._write(self._tail)
+            self._write(self._whole.close())
             self._finish_well()
             return
         self._exchange.error = error
@@ -218,24 +211,11 @@ class Relay:
             self.client_drained()
 
     def begin(self) -> None:
-        """Send the head now, unless the first bytes already took it along.
-
-        A translated stream keeps it until there is something to say: its vendor's first word may be an error.
-        """
+        """Send the head now, unless bytes took it along, or a translator's first word may yet be an error."""
         if self._head and not self.done.done() and not self._chain.is_translated:
-            self._write(b"")
+            self._send(b"")
 
     # -- inside ------------------------------------------------------------------
-
-    def _hold_back(self, data: bytes) -> bytes:
-        """Give the complete events and keep the rest: half an event before an error cannot be parsed."""
-        data = self._tail + data
-        self._tail = b""
-        end = last_end(data)
-        if len(data) - end > _MAX_HELD_BACK:
-            return data
-        self._tail = data[end:]
-        return data[:end]
 
     def _cut(self, error: GatewayError) -> None:
         client = self._client
@@ -254,13 +234,15 @@ class Relay:
             client.transport.abort()
 
     def _write(self, data: bytes) -> None:
+        if not data:
+            return
+        self._last_written = data[-4:]
+        self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def _send(self, data: bytes) -> None:
         client = self._client
         if client is None or client.transport is None:
             return
-        if data:
-            self._last_written = data[-4:]
-            if self._chunked:
-                data = b"%x\r\n%b\r\n" % (len(data), data)
         if self._head:
             data = self._head + data
             self._head = b""

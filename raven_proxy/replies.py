@@ -56,6 +56,7 @@ def reply_head(exchange: Exchange, status: int, headers: dict[str, str], *, keep
         final["Connection"] = "close"
     elif exchange.request.version < (1, 1):
         final["Connection"] = "keep-alive"
+    exchange.reply_headers = final
     return write_head(f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}", final)
 
 

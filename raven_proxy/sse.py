@@ -11,9 +11,10 @@ import re
 
 import msgspec
 
-__all__ = ["EVENT_END", "Event", "EventMeter", "EventReader", "encode_event", "last_end"]
+__all__ = ["EVENT_END", "Event", "EventMeter", "EventReader", "WholeEvents", "encode_event", "last_end"]
 
 _BOM = b"\xef\xbb\xbf"
+_MAX_HELD = 64 * 1024  # bytes
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 # An empty line: two line ends in a row. A CR at the very end may be half of a CRLF.
 EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n|\Z))")
@@ -148,6 +149,31 @@ class EventMeter:
         self.size = len(window) - begin
         self._tail = window[-3:]
         return over or self.size > self.limit
+
+
+class WholeEvents:
+    """Let complete events through and hold back the beginning of the next: half an event before an error
+    event could not be parsed. One that grows over 64 KiB goes on as it comes.
+    """
+
+    __slots__ = ("held",)
+
+    def __init__(self) -> None:
+        self.held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes; give what is complete."""
+        data = self.held + data
+        end = last_end(data)
+        if len(data) - end > _MAX_HELD:
+            end = len(data)
+        self.held = data[end:]
+        return data[:end]
+
+    def close(self) -> bytes:
+        """The stream ended well: give what is left."""
+        rest, self.held = self.held, b""
+        return rest
 
 
 def _is_plain(data: bytes) -> bool:

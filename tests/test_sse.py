@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raven_proxy.sse import Event, EventMeter, EventReader, encode_event
+from raven_proxy.sse import Event, EventMeter, EventReader, WholeEvents, encode_event
 
 PIECES = st.sampled_from(
     [
@@ -121,3 +122,22 @@ def test_a_line_of_three_mebibytes_in_small_reads_takes_linear_time() -> None:
         meter.exceeds(b"x" * 1024)
     (event,) = reader.feed(b"\n\n")
     assert len(event.raw) == 3 * 2**20 + 2
+
+
+@given(STREAMS, st.data())
+def test_only_whole_events_go_on_and_no_byte_is_lost(stream: bytes, data: st.DataObject) -> None:
+    """Whatever the cuts: what has gone on ends where an event ends, and with the rest it is the stream."""
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=8)) | {0, len(stream)})
+    whole = WholeEvents()
+    gone = b""
+    for a, b in pairwise(cuts):
+        gone += whole.feed(stream[a:b])
+        assert gone == b"" or re.search(rb"(\r\n|\n|\r)(\r\n|\n|\r)\Z", gone)
+    assert gone + whole.close() == stream
+    assert whole.close() == b""
+
+
+def test_a_long_event_is_not_held_back() -> None:
+    whole = WholeEvents()
+    assert whole.feed(b"data: " + bytes(100_000)) == b"data: " + bytes(100_000)
+    assert whole.feed(b"x\n\ndata: y") == b"x\n\n"

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from textwrap import dedent
-from typing import Any
+from typing import Any, cast
 
 import click
 import msgspec
@@ -412,6 +412,66 @@ async def test_hook_check_request(raven: GatewayStarter, upstream: MockUpstream)
     assert (status, answer["error"]["code"]) == (403, "model_not_allowed")
     assert called == ["edit", "judge"] * 2
     assert len(upstream.seen) == 1
+
+
+async def test_hook_check_request_gives_a_reply_of_before(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
+    """It goes out as it is, at once: the plugins after it are not asked, no stage sees it, nothing used."""
+    ended: list[tuple[Outcome, int, int, Any]] = []
+    headers: list[dict[str, str]] = []
+
+    class Before:
+        @hookimpl
+        async def check_request(self, exchange: Exchange) -> Reply | None:
+            said = {**JSON, "X-Raven-Provider": "then", "X-Raven-Secret": "no", "x-own": "1", "Date": "then"}
+            return Reply(201, said, b'{"of":"before"}') if exchange.model == "mock/known" else None
+
+    class After:
+        @hookimpl
+        async def check_request(self, exchange: Exchange) -> None:
+            raise Refused("Never asked.")
+
+        @hookimpl
+        def open_stage(self, exchange: Exchange) -> Stage | None:
+            raise AssertionError("never opened")
+
+        @hookimpl
+        async def finish_exchange(self, exchange: Exchange) -> None:
+            ended.append((exchange.outcome, exchange.status, len(exchange.attempts), exchange.usage))
+            headers.append(exchange.reply_headers)
+
+    gateway = await raven([Before, After], upstreams=[upstream])
+    async with gateway.client.post("/v1/chat/completions", json=CHAT | {"model": "mock/known"}) as reply:
+        assert (reply.status, await reply.read()) == (201, b'{"of":"before"}')
+        assert (reply.headers["x-raven-provider"], reply.headers["x-own"]) == ("then", "1")
+        assert "x-raven-secret" not in reply.headers
+        assert reply.headers.getall("date") != ["then"]
+        assert reply.headers["x-raven-latency-ms"].isdecimal()
+    assert (await ask(gateway))[0] == 403
+    await upstream.wait_until(lambda: len(ended) == 2)
+    assert ended[0] == (Outcome.REPLAYED, 201, 0, None)
+    assert headers[0]["x-own"] == "1"
+    assert headers[0]["X-Request-ID"].startswith("req_")
+    assert upstream.seen == []
+
+
+@pytest.mark.parametrize("given", [True, b"bytes", Reply(body=cast("bytes", iter(())))])
+async def test_hook_check_request_gives_something_else(
+    raven: GatewayStarter, upstream: MockUpstream, given: Any
+) -> None:
+    """What is neither None nor a whole `Reply` is a 500, and nothing goes upstream."""
+
+    class Odd:
+        @hookimpl
+        async def check_request(self, exchange: Exchange) -> Any:
+            return given
+
+    gateway = await raven([Odd], upstreams=[upstream])
+    with capture_logs():
+        status, answer = await ask(gateway)
+    assert (status, answer["error"]["code"]) == (500, "internal_error")
+    assert upstream.seen == []
 
 
 async def test_hook_answer(raven: GatewayStarter, upstream: MockUpstream) -> None:
