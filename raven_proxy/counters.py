@@ -12,12 +12,12 @@ the key's *total*. Amounts are whole numbers: requests, tokens, nano-dollars.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
-__all__ = ["SLICES", "Claim", "Counters", "Denial", "LocalCounters"]
+__all__ = ["SLICES", "Claim", "Counters", "Denial", "LocalCounters", "later"]
 
 SLICES = 64
 _SWEEP_EVERY = 4096  # claims between two looks for windows that are over
@@ -36,15 +36,23 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 
 
 class Denial(msgspec.Struct, frozen=True):
-    """The first claim that could not be taken, and how much of its limit was in use.
+    """The claim that could not be taken, and how much of its limit was in use.
 
-    After `retry_after_s` it can be, if nobody takes anything else; None where no waiting helps: the
-    amount is over the limit, or it is a hold.
+    After `retry_after_s` all can be, if nobody takes anything else: of several that were too much it is
+    the one with the longest wait. None where no waiting helps: the amount is over the limit, or it is a
+    hold.
     """
 
     claim: Claim
     used: int
     retry_after_s: float | None
+
+
+def later(first: Denial | None, second: Denial) -> Denial:
+    """Give the one of two denials that asks for the longer wait; the first where none is longer."""
+    if first is None or (second.retry_after_s or 0.0) > (first.retry_after_s or 0.0):
+        return second
+    return first
 
 
 class Counters(Protocol):
@@ -54,7 +62,11 @@ class Counters(Protocol):
         """Take all of `claims`, or none of them and say which one was too much."""
 
     async def correct(self, key: str, window_s: int, difference: int) -> None:
-        """Add to what was taken in a window now (tokens turned out to be more, or fewer)."""
+        """Correct what was taken in a window (tokens turned out to be more, or fewer).
+
+        More counts from now on. Less is taken from what was taken longest ago, so that no window ever
+        holds less than what was used in it.
+        """
 
     async def settle(self, key: str, held: int, actual: int) -> None:
         """End a hold of `held`: `actual` of it goes to the key's total for good, the rest is given back."""
@@ -62,11 +74,17 @@ class Counters(Protocol):
     async def used(self, key: str, window_s: int = 0) -> int:
         """Say what is in use: in the window, or the key's total with all its holds."""
 
+    async def used_of(self, claims: Sequence[Claim]) -> list[int]:
+        """Say what is in use of what each claim is about, in their order."""
+
     async def held(self, key: str) -> int:
         """Say what is held and not settled."""
 
     async def load(self, totals: Mapping[str, int], *, keep: bool = False) -> None:
         """Set totals to what the books say; holds stay. With `keep`, totals that are known stay too."""
+
+    async def forget(self, keys: Iterable[str]) -> None:
+        """Drop totals that nobody will ask for again (a day that is over); holds stay."""
 
 
 class _Window:
@@ -90,6 +108,18 @@ class _Window:
     def add(self, current: int, amount: int) -> None:
         self.slices[current] = self.slices.get(current, 0) + amount
         self.used += amount
+
+    def take_back(self, amount: int) -> None:
+        """Forget `amount` of what is used, the oldest first."""
+        for number in list(self.slices):
+            part = min(amount, self.slices[number])
+            amount -= part
+            self.used -= part
+            self.slices[number] -= part
+            if not self.slices[number]:
+                del self.slices[number]
+            if not amount:
+                break
 
     def wait_s(self, needed: int, current: int, now: float, slice_s: float) -> float:
         """Give the seconds until `needed` of what is used has passed."""
@@ -116,10 +146,13 @@ class LocalCounters:
     async def take(self, claims: Sequence[Claim]) -> Denial | None:
         """Take all of `claims`, or none of them and say which one was too much."""
         now = self._now()
+        denied: Denial | None = None
         for claim in claims:
             used = self._used(claim, now)
             if used + claim.amount > claim.limit:
-                return Denial(claim, used, self._wait_s(claim, now, used))
+                denied = later(denied, Denial(claim, used, self._wait_s(claim, now, used)))
+        if denied is not None:
+            return denied
         for claim in claims:
             if claim.window_s:
                 self._window(claim.key, claim.window_s).add(self._slice(claim.window_s, now), claim.amount)
@@ -131,11 +164,14 @@ class LocalCounters:
         return None
 
     async def correct(self, key: str, window_s: int, difference: int) -> None:
-        """Add to what was taken in a window now."""
-        now = self._now()
+        """Correct what was taken in a window."""
+        current = self._slice(window_s, self._now())
         window = self._window(key, window_s)
-        window.forget(self._slice(window_s, now))
-        window.add(self._slice(window_s, now), max(difference, -window.used))
+        window.forget(current)
+        if difference < 0:
+            window.take_back(-difference)
+        elif difference:
+            window.add(current, difference)
 
     async def settle(self, key: str, held: int, actual: int) -> None:
         """End a hold."""
@@ -151,6 +187,11 @@ class LocalCounters:
         """Say what is in use."""
         return self._used(Claim(key, 0, 0, window_s), self._now())
 
+    async def used_of(self, claims: Sequence[Claim]) -> list[int]:
+        """Say what is in use of what each claim is about."""
+        now = self._now()
+        return [self._used(claim, now) for claim in claims]
+
     async def held(self, key: str) -> int:
         """Say what is held and not settled."""
         return self._holds.get(key, 0)
@@ -158,6 +199,11 @@ class LocalCounters:
     async def load(self, totals: Mapping[str, int], *, keep: bool = False) -> None:
         """Set totals to what the books say."""
         self._totals.update({name: n for name, n in totals.items() if not keep or name not in self._totals})
+
+    async def forget(self, keys: Iterable[str]) -> None:
+        """Drop totals."""
+        for key in keys:
+            self._totals.pop(key, None)
 
     def _used(self, claim: Claim, now: float) -> int:
         if not claim.window_s:

@@ -11,10 +11,10 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from .counters import SLICES, Claim, Denial
+from .counters import SLICES, Claim, Denial, later
 from .errors import GatewayError
 
 __all__ = ["SharedCounters"]
@@ -66,11 +66,14 @@ class SharedCounters:
         Raises GatewayError (503) where the file cannot be written in time: then nobody is admitted.
         """
         now = time.time()
+        denied: Denial | None = None
         with self._step() as db:
             for claim in claims:
                 used = self._read(db, claim.key, claim.window_s, now)
                 if used + claim.amount > claim.limit:
-                    return Denial(claim, used, self._wait_s(db, claim, now, used))
+                    denied = later(denied, Denial(claim, used, self._wait_s(db, claim, now, used)))
+            if denied is not None:
+                return denied
             for claim in claims:
                 if claim.window_s:
                     self._add_to_window(db, claim.key, claim.window_s, claim.amount, now)
@@ -86,11 +89,13 @@ class SharedCounters:
         return None
 
     async def correct(self, key: str, window_s: int, difference: int) -> None:
-        """Add to what was taken in a window now."""
+        """Correct what was taken in a window."""
         now = time.time()
         with self._step() as db:
-            used = self._read(db, key, window_s, now)
-            self._add_to_window(db, key, window_s, max(difference, -used), now)
+            if difference < 0:
+                self._take_back(db, key, window_s, -difference, now)
+            elif difference:
+                self._add_to_window(db, key, window_s, difference, now)
 
     async def settle(self, key: str, held: int, actual: int) -> None:
         """End a hold."""
@@ -103,6 +108,11 @@ class SharedCounters:
     async def used(self, key: str, window_s: int = 0) -> int:
         """Say what is in use."""
         return self._read(self._db, key, window_s, time.time())
+
+    async def used_of(self, claims: Sequence[Claim]) -> list[int]:
+        """Say what is in use of what each claim is about."""
+        now = time.time()
+        return [self._read(self._db, claim.key, claim.window_s, now) for claim in claims]
 
     async def held(self, key: str) -> int:
         """Say what is held and not settled."""
@@ -119,6 +129,13 @@ class SharedCounters:
                 f"""INSERT INTO amounts (key, process, amount) VALUES (?, ?, ?)
                     ON CONFLICT (key, process) DO {what}""",  # noqa: S608 - two texts of our own
                 [(key, _SETTLED, amount) for key, amount in totals.items()],
+            )
+
+    async def forget(self, keys: Iterable[str]) -> None:
+        """Drop totals."""
+        with self._step() as db:
+            db.executemany(
+                "DELETE FROM amounts WHERE key = ? AND process = ?", [(key, _SETTLED) for key in keys]
             )
 
     @contextlib.contextmanager
@@ -164,6 +181,24 @@ class SharedCounters:
                ON CONFLICT (key, window_s, slice) DO UPDATE SET used = windows.used + excluded.used""",
             (key, window_s, _slice(window_s, now), amount),
         )
+
+    @staticmethod
+    def _take_back(db: sqlite3.Connection, key: str, window_s: int, amount: int, now: float) -> None:
+        where = "key = ? AND window_s = ? AND slice"
+        oldest = _slice(window_s, now) - SLICES
+        rows = db.execute(
+            f"SELECT slice, used FROM windows WHERE {where} >= ? ORDER BY slice",  # noqa: S608 - our own text
+            (key, window_s, oldest),
+        ).fetchall()
+        for number, used in rows:
+            part = min(amount, used)
+            amount -= part
+            db.execute(
+                f"UPDATE windows SET used = used - ? WHERE {where} = ?",  # noqa: S608 - our own text
+                (part, key, window_s, number),
+            )
+            if not amount:
+                break
 
     @staticmethod
     def _wait_s(db: sqlite3.Connection, claim: Claim, now: float, used: int) -> float | None:

@@ -66,6 +66,18 @@ async def test_t89_two_hundred_at_once(counting: Counters, clock: Clock) -> None
     assert await counting.take([minute()]) is None
 
 
+async def test_totals_of_a_time_that_is_over_are_dropped(counting: Counters) -> None:
+    """What was forgotten counts as nothing; holds and other totals stay."""
+    for key in ("old", "new"):
+        await counting.settle(key, 0, 7)
+        await counting.take([Claim(key, 5, 100)])
+    await counting.forget(["old", "never"])
+    assert [(await counting.used(key), await counting.held(key)) for key in ("old", "new")] == [
+        (5, 5),
+        (12, 5),
+    ]
+
+
 async def test_no_window_ever_holds_more_than_its_limit(counting: Counters, clock: Clock) -> None:
     """By simulation: whatever the times, in no 60 seconds are more than the limit admitted; nor far fewer."""
     chance = random.Random(7)
@@ -128,6 +140,32 @@ async def test_tokens_are_corrected_up_and_down(counting: Counters, clock: Clock
     clock.now += 200
     await counting.correct("k", 60, -5)
     assert await counting.used("k", 60) == 0
+
+
+async def test_what_is_given_back_never_opens_a_later_window(counting: Counters, clock: Clock) -> None:
+    """What was taken early and corrected late is not missing once the early part has passed."""
+    assert await counting.take([minute(100, 100)]) is None
+    clock.now += 30
+    await counting.correct("k", 60, -90)
+    assert await counting.take([minute(90, 100)]) is None
+    clock.now += 32
+    assert await counting.used("k", 60) == 90
+    assert await counting.take([minute(11, 100)]) is not None
+    assert await counting.take([minute(10, 100)]) is None
+
+
+async def test_a_denial_names_the_longest_wait(counting: Counters, clock: Clock) -> None:
+    """Of several claims that are too much, the one whose wait is enough for all of them."""
+    assert await counting.take([minute(60, key="a")]) is None
+    clock.now += 20
+    assert await counting.take([minute(60, key="b")]) is None
+    claims = [Claim("slot", 2, 1), minute(key="a"), minute(key="b"), minute(key="c")]
+    denial = await counting.take(claims)
+    assert denial is not None
+    assert denial.claim == claims[2]
+    assert denial.retry_after_s is not None
+    clock.now += denial.retry_after_s
+    assert await counting.take(claims[1:]) is None
 
 
 async def test_totals_are_loaded_from_the_books(counting: Counters) -> None:
@@ -203,9 +241,10 @@ def _hammer(path: str, times: int) -> tuple[int, int]:
 def test_t68_four_processes_share_one_limit(tmp_path: Path) -> None:
     """Together they admit exactly what the limits allow."""
     path = str(tmp_path / "counters.db")
-    SharedCounters(Path(path)).close()
+    present = SharedCounters(Path(path))  # were nobody there between two of them, the totals would go
     with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
         results = list(pool.map(_hammer, [path] * 4, [200] * 4))
+    present.close()
     assert sum(admitted for admitted, _ in results) == 100
     assert sum(held for _, held in results) == 142 * 7
 
