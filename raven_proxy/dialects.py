@@ -70,26 +70,43 @@ class ProviderSide(Protocol):
 class SSEReader:
     """A reader for vendors that stream server-sent events: `read` is told each event that has data.
 
-    `end` is told the end of the bytes. Both may be generators.
+    `end` is told the end of the bytes. Both may be generators. `whole` reads one JSON document that came in
+    the place of a stream, as some vendors send it whatever the content type says.
     """
 
-    __slots__ = ("_end", "_events", "_read")
+    __slots__ = ("_end", "_events", "_first", "_read", "_whole")
 
     def __init__(
-        self, read: Callable[[Event], Iterable[hub.Event]], end: Callable[[], Iterable[hub.Event]]
+        self,
+        read: Callable[[Event], Iterable[hub.Event]],
+        end: Callable[[], Iterable[hub.Event]],
+        whole: Callable[[bytes], Iterable[hub.Event]] | None = None,
     ) -> None:
         self._events = EventReader()
         self._read = read
         self._end = end
+        self._whole = whole
+        self._first: list[bytes] | None = [] if whole is not None else None  # of what may be a document
 
     def feed(self, data: bytes) -> Iterable[hub.Event]:
         """Take the next bytes."""
+        if self._first is not None:
+            self._first.append(data)
+            start = b"".join(self._first[:64]).lstrip()[:1]
+            if not start or start == b"{":
+                return
+            data, self._first = b"".join(self._first), None
         for event in self._events.feed(data):
             if event.data is not None:
                 yield from self._read(event)
 
     def close(self) -> Iterable[hub.Event]:
         """The bytes ended; an event whose empty line is missing still counts."""
+        if self._first is not None and self._whole is not None:
+            document, self._first = b"".join(self._first), None
+            if document.strip():
+                yield from self._whole(document)
+                return
         rest = self._events.close()
         if self._events.pending.strip():
             rest += self._events.feed(b"\n\n")

@@ -101,6 +101,7 @@ class Face(msgspec.Struct, frozen=True, kw_only=True):
     public: bool = False
     raw: bool = False  # the provider's own API: the request goes up byte for byte
     needs_model: bool = True  # False: `choose_upstreams` hooks find the place (files, stored replies)
+    streams_json: bool = False  # a stream may be one JSON document in pieces: it is not collected
 
 
 def read_nothing(body: bytes) -> Call:

@@ -213,7 +213,8 @@ class TestKeys:
     @hookimpl
     async def authenticate(self, exchange: Exchange) -> Principal | None:
         """Say who it is."""
-        sent = exchange.headers.get("x-api-key") or exchange.headers.get("authorization", "")
+        headers = exchange.headers
+        sent = headers.get("x-api-key") or headers.get("authorization") or headers.get("x-goog-api-key", "")
         return self._principal if sent.removeprefix("Bearer ") == ADMIN_KEY else None
 
 

@@ -50,6 +50,8 @@ _TO_CLIENT_PREFIXES = (
     "openai-", "anthropic-", "x-groq-", "x-ms-", "apim-", "azureml-", "x-inference-", "x-envoy-upstream-",
 )  # fmt: skip
 _SECRET_LIKE = ("key", "token", "secret", "auth", "cookie")
+# What describes the gateway's account at the vendor, not the client's here.
+_ACCOUNT_LIKE = ("ratelimit", "rate-limit", "organization", "project")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -135,7 +137,8 @@ def _goes_upstream(name: str) -> bool:
 def _goes_to_client(name: str) -> bool:
     if name in _TO_CLIENT:
         return True
-    return name.startswith(_TO_CLIENT_PREFIXES) and not any(word in name for word in _SECRET_LIKE)
+    hidden = any(word in name for word in (*_SECRET_LIKE, *_ACCOUNT_LIKE))
+    return name.startswith(_TO_CLIENT_PREFIXES) and not hidden
 
 
 def write_head(start_line: str, headers: dict[str, str]) -> bytes:

@@ -155,7 +155,7 @@ def _worker_command(config_path: Path | None, overrides: dict[str, Any], sock: s
     command = [sys.executable, "-m", "raven_proxy", "serve", "--fd", str(sock.fileno())]
     if config_path is not None:
         command += ["--config", str(config_path)]
-    for option in ("data_dir", "plugins_dir"):
+    for option in ("data_dir", "plugins_dir", "workers"):
         if overrides.get(option) is not None:
             command += [f"--{option.replace('_', '-')}", str(overrides[option])]
     host, port = sock.getsockname()[:2]

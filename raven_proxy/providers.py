@@ -31,9 +31,13 @@ __all__ = [
     "UsageTap",
     "estimate_prompt",
     "estimate_tokens",
+    "prompt_bound",
 ]
 
-_ATTACHMENT = re.compile(rb"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/=_-]{512,}")  # tried once for each run
+_BASE64 = re.compile(rb"[A-Za-z0-9+/=_-]+")
+_RUN_BEFORE = re.compile(rb"[A-Za-z0-9+/=_-]+\Z")
+_ATTACHMENT = 512  # bytes of base64 without a break: no text
+_TOKENS_OF_ATTACHMENT = 1600  # an image of a megapixel and a half
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +162,35 @@ def estimate_tokens(size: int) -> int:
 def estimate_prompt(body: bytes) -> int:
     """Estimate a request's tokens: a quarter of its bytes, images and files left out.
 
-    Unbroken runs of 512 and more base64 characters count as attachments.
+    Unbroken runs of 512 and more base64 characters count as attachments; those of a kilobyte and more are
+    found for certain.
     """
-    return estimate_tokens(len(_ATTACHMENT.sub(b"", body)))
+    return estimate_tokens(_without_attachments(body)[0])
+
+
+def prompt_bound(body: bytes) -> int:
+    """Bound a request's tokens from above, as far as its bytes tell: a third of them, and 1,600 for each
+    attachment, which is left out of the bytes.
+    """
+    rest, attachments = _without_attachments(body)
+    return -(-rest // 3) + attachments * _TOKENS_OF_ATTACHMENT
+
+
+def _without_attachments(body: bytes) -> tuple[int, int]:
+    """Count the bytes that are no attachment, and the attachments.
+
+    One of a kilobyte or more covers one of the places that are looked at, so that a long text costs next
+    to nothing.
+    """
+    rest = size = len(body)
+    attachments = place = 0
+    while place < size:
+        found = _BASE64.match(body, place)
+        if found is not None and found.end() - place >= _ATTACHMENT:
+            before = _RUN_BEFORE.search(body, max(0, place - _ATTACHMENT), place)
+            attachments += 1
+            rest -= found.end() - (before.start() if before is not None else place)
+            place = found.end()
+        else:
+            place += _ATTACHMENT
+    return rest, attachments

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from .errors import UpstreamRefused, default_code, default_type
+from .errors import UpstreamRefused, default_code
 from .exchange import Exchange, ReplyHead
 from .hub.replies import Failed
 
@@ -21,6 +21,9 @@ __all__ = ["VendorError", "describe", "read_error", "refuse", "refuse_event", "s
 
 _MOST = 2048  # characters of a vendor's message
 _RETRYABLE = frozenset({401, 402, 403, 408, 409, 425, 429})
+_ALWAYS_WAITS = frozenset({429, 529})
+# xAI and Google say 400 of a key that is wrong.
+_BAD_KEY = re.compile(r"(?i)\b(?:incorrect|invalid) (?:x-)?api[- ]?key\b|\bapi key not valid\b")
 _REQUEST_IDS = (
     "x-request-id",
     "request-id",
@@ -73,8 +76,8 @@ def refuse(
     Works on any bytes: HTML, text, nothing at all. A vendor package that knows better gives the
     `status` that was meant, or what the body says (`theirs`).
     """
-    status = status or head.status
     theirs = theirs or read_error(body)
+    status = status or (401 if head.status == 400 and _BAD_KEY.search(theirs.message) else head.status)
     message = _clean(theirs.message, secret)
     said = message or _clean(_plain(body), secret)
     message = message or f"The provider answered with status {status}."
@@ -88,11 +91,10 @@ def refuse(
     return UpstreamRefused(
         f"The provider did not accept the gateway's request: {message}" if is_ours else message,
         status=ours,
-        type=default_type(ours),
         code=code,
         param=param,
         metadata=_metadata(upstream, head, theirs, said, secret),
-        headers=_headers(head),
+        headers=_headers(head, ours),
         retryable=status in _RETRYABLE or status >= 500,
     )
 
@@ -132,7 +134,7 @@ def describe(document: Any) -> VendorError:
     source = inner if isinstance(inner, dict) else document  # flat: Mistral, vLLM, FastAPI
     message, param = _message(source)
     return VendorError(
-        message,
+        _with_cause(message, source),
         _text(source.get("type")),
         _text(source.get("code")),
         _text(source.get("param")) or param,
@@ -168,6 +170,22 @@ def _message(source: dict[str, Any]) -> tuple[str, str | None]:
     return "", None
 
 
+def _with_cause(message: str, source: dict[str, Any]) -> str:
+    """Add what the vendor behind a gateway said (OpenRouter's `metadata.raw`, text or JSON)."""
+    metadata = source.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    if not isinstance(raw, str) or not raw.strip() or not message:
+        return message
+    try:
+        document = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        document = None
+    source = document if isinstance(document, dict) else {}
+    inner = source.get("error")
+    cause = _message(inner if isinstance(inner, dict) else source)[0] or _plain(raw.encode())
+    return message if cause in message else f"{message}: {cause}"
+
+
 def _plain(body: bytes) -> str:
     text = body[: 4 * _MOST].decode("utf-8", "replace")
     if text.lstrip().startswith("<"):
@@ -201,7 +219,7 @@ def _metadata(upstream: str, head: ReplyHead, theirs: VendorError, said: str, se
     return metadata
 
 
-def _headers(head: ReplyHead) -> dict[str, str]:
+def _headers(head: ReplyHead, status: int) -> dict[str, str]:
     wait = head.headers.get("retry-after", "").strip()
     try:
         seconds = float(wait)
@@ -212,6 +230,6 @@ def _headers(head: ReplyHead) -> dict[str, str]:
             wait = ""
     else:
         wait = str(max(1, math.ceil(seconds))) if 0 <= seconds < 10**9 else ""
-    if head.status == 429:
+    if status in _ALWAYS_WAITS:
         return {"Retry-After": wait or "1"}
     return {"Retry-After": wait} if wait else {}

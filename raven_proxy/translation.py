@@ -208,7 +208,8 @@ class _Whole:
     def close(self) -> bytes:
         body = b"".join(self._parts)
         try:
-            reply = self._gather(body) if self._streamed else self._side.read_reply(body)
+            is_stream = self._streamed or body.lstrip()[:6].startswith((b"data:", b"event:"))
+            reply = self._gather(body) if is_stream else self._side.read_reply(body)
         except UNREADABLE as error:
             raise UpstreamTruncated("The provider's reply cannot be read.") from error
         if not isinstance(reply, hub.ChatReply):

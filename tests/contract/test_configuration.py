@@ -93,7 +93,8 @@ def test_with_every_setting_in_force_the_example_still_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The example with nothing commented out is a valid config."""
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    for name in re.findall(r'env = "([A-Z_]+)"', EXAMPLE.read_text()):
+        monkeypatch.setenv(name, "sk-test")
     (tmp_path / "plugins.d").mkdir()
     path = tmp_path / "raven.toml"
     text = re.sub(r"(?m)^#(?=[a-z\[])", "", EXAMPLE.read_text())

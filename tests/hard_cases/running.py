@@ -105,6 +105,10 @@ def write_config(folder: Path, upstream: MockUpstream | None = None, **settings:
             {"name": "mock", "provider": "openai", "base_url": upstream.url, "key": {"file": str(key)}}
         ]
     table = {"data_dir": str(folder / "data"), "upstreams": upstreams, "log_level": "debug", **settings}
+    if "meter" in settings.get("plugins", ["meter"]):  # its models have no price
+        plugin = settings.get("plugin", {})
+        table["plugin"] = plugin | {"meter": {"allow_unpriced": True} | plugin.get("meter", {})}
+    table.setdefault("models_refresh_s", 0)
     path = folder / "raven.toml"
     path.write_text(write_toml(table))
     return path

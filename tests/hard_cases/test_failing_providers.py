@@ -38,9 +38,8 @@ class Vendor:
     """Registers a provider that is OpenAI's but for one method."""
 
     def __init__(self, method: str, deed: Callable[..., Any]) -> None:
-        self.provider: Any = OpenAIProvider(PRESETS)
+        self.provider: Any = OpenAIProvider({"vendor": PRESETS["openai"]})
         self.provider.name = "vendor"
-        self.provider._presets = {"vendor": PRESETS["openai"]}
         setattr(self.provider, method, deed)
 
     @hookimpl

@@ -75,5 +75,5 @@ async def test_t19_neither_is_one_on_the_raw_path(case: Case) -> None:
         await case.start()
         fields: dict[str, Any] = {"headers": [("Location", elsewhere.url)]}
         case.upstream.script(ScriptedReply(status=303, **fields))
-        case.refused(await case.ask(post({"a": 1}, "/v1/mock/responses")), 502, code="upstream_error")
+        case.refused(await case.ask(post({"a": 1}, "/v1/mock/things")), 502, code="upstream_error")
         assert elsewhere.connections_opened == 0

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from raven_proxy.providers import prompt_bound
+
 if TYPE_CHECKING:
     from raven_proxy import Exchange
 
-__all__ = ["Estimates", "prompt_bound", "used_tokens"]
+__all__ = ["Estimates", "used_tokens"]
 
-_BASE64 = re.compile(rb"[A-Za-z0-9+/=_-]+")
-_ATTACHMENT = 512  # bytes of base64 without a break: no text
-_TOKENS_OF_ATTACHMENT = 1600  # an image of a megapixel and a half
 _TEXT_SCOPES = frozenset({"chat:write", "embeddings:write"})
 _COUNTING = re.compile(r"count-?_?tokens|tokenize", re.IGNORECASE)
 _MOST = 2**40  # what anybody reports beyond it is nonsense, and sums must fit into 64 bits
@@ -57,25 +56,6 @@ class Estimates(msgspec.Struct, frozen=True):
         answer = call.max_output_tokens
         answer = self.assumed_output_tokens if answer is None else min(answer, self.counted_output_tokens)
         return min(prompt + answer * getattr(call, "choices", 1), _MOST)
-
-
-def prompt_bound(body: bytes) -> int:
-    """Bound the tokens of a prompt from above, as far as its bytes tell.
-
-    An attachment of a kilobyte or more covers one of the places that are looked at, so that a long text
-    costs next to nothing.
-    """
-    rest = size = len(body)
-    attachments = place = 0
-    while place < size:
-        found = _BASE64.match(body, place)
-        if found is not None and found.end() - place >= _ATTACHMENT:
-            attachments += 1
-            rest -= found.end() - place
-            place = found.end()
-        else:
-            place += _ATTACHMENT
-    return -(-rest // 3) + attachments * _TOKENS_OF_ATTACHMENT
 
 
 def used_tokens(exchange: Exchange, estimate: int) -> int:

@@ -12,11 +12,12 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raven_limits.estimates import Estimates, prompt_bound, used_tokens
+from raven_limits.estimates import Estimates, used_tokens
 from raven_limits.rules import RuleBook
 
 from raven_proxy import Call, Face, Usage, read_nothing
 from raven_proxy.counters import Claim, LocalCounters
+from raven_proxy.providers import prompt_bound
 
 from .conftest import Start, caller, reply
 

@@ -18,11 +18,12 @@ import structlog
 from raven_proxy import Exchange, GatewayError, InvalidRequest, Principal
 from raven_proxy.exchange import Candidate
 from raven_proxy.gateway import Gateway
+from raven_proxy.providers import prompt_bound
 from raven_proxy.upstream import Upstream
 
 from . import ledger, records
 from .books import Books
-from .estimates import estimate_nano, prompt_bound
+from .estimates import estimate_nano
 from .exchanges import INSERT, RowIds, make_row
 from .journal import Journal
 from .pricing import dollars
@@ -104,7 +105,7 @@ class Accounting:
     def settle(self, exchange: Exchange) -> None:
         """Charge what was used, give back the rest, and write it down."""
         self._under_way.pop(exchange.id, None)
-        admission = exchange.notes.get(_NOTE)
+        admission = exchange.notes.pop(_NOTE, None)  # so that settling twice gives nothing back twice
         principal = exchange.principal
         exchange.cost_nano = cost = self._tariffs.price(exchange, rate_multiplier=_rate(principal))
         row = make_row(exchange, self._ids.next(), cost)
@@ -119,17 +120,18 @@ class Accounting:
                 member_id=principal.attributes.get("member_id"),
                 key_id=principal.key_id,
             )
-        if isinstance(admission, Admission) and principal is not None:
-            self._give_back(admission, principal, cost or 0)
         if cost is not None and exchange.candidate is not None:
             exchange.response_headers["X-Raven-Cost"] = dollars(cost)
-        self._write(exchange, row, entry)
+        self._write(exchange, row, entry)  # first: it is owed, whatever becomes of the counters
+        if isinstance(admission, Admission) and principal is not None:
+            self._give_back(admission, principal, cost or 0)
 
     def _write(self, exchange: Exchange, row: tuple[Any, ...], entry: ledger.Entry | None) -> None:
         storage = self._gateway.storage
         storage.write_behind(INSERT, row)
         if entry is not None:
             storage.write_behind(ledger.INSERT_ENTRY, entry.row())
+            self._books.note(entry)
         try:
             self._journal.append(records.finished(exchange, row, entry))
         except OSError as error:  # the database will have it all the same, unless we die first
@@ -140,7 +142,7 @@ class Accounting:
         names = [*admission.counters]
         names += [name for name in self._books.counters_of(principal, admission.at) if name not in held]
         for name in names:
-            work = self._gateway.counters.settle(name, admission.held if name in held else 0, cost)
+            work = self._books.settle(name, admission.held if name in held else 0, cost)
             self._gateway.tasks.begin(work, "settle")
 
     async def keep_books(self) -> None:
@@ -158,8 +160,9 @@ class Accounting:
 
     async def turn_over(self) -> None:
         """Begin a new segment; delete the old one once the database has all that it says."""
-        old = self._journal.turn_over()
-        if old is None:
+        if not self._journal.is_waiting:  # else the database is behind: one old segment is enough
+            self._journal.turn_over()
+        if not self._journal.is_waiting:
             return
         for _, record, sent in self._under_way.values():  # their ends will stand in the new one
             self._journal.append(record)
@@ -169,9 +172,8 @@ class Accounting:
             await self._gateway.storage.flush()
         except Exception as error:
             _log.error("the journal has to wait for the database", reason=str(error))
-            self._journal.keep(old)
             return
-        old.remove()
+        self._journal.discard()
 
     def _record_progress(self) -> None:
         for name, (exchange, record, sent) in list(self._under_way.items()):

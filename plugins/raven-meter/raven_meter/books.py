@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from raven_proxy import Principal, Refused
+from raven_proxy import GatewayError, Principal, Refused
 from raven_proxy.counters import Claim, Counters, Denial
 from raven_proxy.storage import Storage
 
@@ -21,6 +21,9 @@ from .budgets import Budget, BudgetStore, matching
 from .pricing import dollars
 
 __all__ = ["Books", "Drift", "Standing"]
+
+_RETRY_S = 0.5
+_Counted = list[tuple[str, Budget | None]]
 
 
 class Drift(msgspec.Struct, frozen=True):
@@ -51,25 +54,39 @@ class Books:
         self._granted: Mapping[str, int] = {}
         self._loaded: set[str] = set()
         self._refreshing = asyncio.Lock()
+        self._recent: list[ledger.Entry] = []  # charged while somebody reads the ledger
+        self._readers = 0
 
     async def refresh(self) -> None:
         """Read budgets and grants anew; counters that are new here begin with what the ledger says."""
         async with self._refreshing:
-            self._budgets = await BudgetStore(self._storage).list_all()
-            self._granted = await ledger.granted(self._storage)
-            unknown = {name for name, _ in self._counted() if name not in self._loaded}
-            if unknown:
-                await self._storage.flush()
-                await self._counters.load(await self._book(unknown), keep=True)
-                self._loaded |= unknown
+            budgets = await BudgetStore(self._storage).list_all()
+            granted = await ledger.granted(self._storage)
+            now = time.time()
+            counted = _counted(budgets, granted, now)
+            unknown = [(name, budget) for name, budget in counted if name not in self._loaded]
+            booked = await self._book(unknown, now) if unknown else dict
+            # From here to the end nothing waits: no charge falls between the ledger and the counters.
+            self._budgets, self._granted = budgets, granted
+            self._loaded = {name for name, _ in counted}
+            totals = booked()
+            if totals:
+                await self._counters.load(totals, keep=True)
+
+    def note(self, entry: ledger.Entry) -> None:
+        """Take note of a charge on its way into the ledger, in case that is being read just now."""
+        if self._readers:
+            self._recent.append(entry)
 
     def claims(self, principal: Principal, amount: int, at: float) -> list[Claim]:
         """List what an exchange that may cost `amount` must be able to take, the balance first."""
         organization = principal.organization_id
         found = []
         limit = self._granted.get(organization)
-        if limit is not None or self._prepaid:
-            found.append(Claim(f"spent:{organization}", amount, max(0, limit or 0)))
+        if limit is not None:
+            found.append(Claim(f"spent:{organization}", amount, max(0, limit)))
+        elif self._prepaid:
+            found.append(Claim(f"unpaid:{organization}", amount, 0))
         found += [
             Claim(budget.counter(at), amount, budget.limit_nano)
             for budget in matching(self._budgets, principal)
@@ -80,12 +97,20 @@ class Books:
         """Name the counters that a charge at a moment belongs to."""
         return [claim.key for claim in self.claims(principal, 0, at)]
 
+    async def settle(self, counter: str, held: int, cost: int) -> None:
+        """End a hold. Where the counters are out of reach it is tried again: the ledger has the charge."""
+        while True:
+            try:
+                return await self._counters.settle(counter, held, cost)
+            except GatewayError:
+                await asyncio.sleep(_RETRY_S)
+
     def refusal(self, denial: Denial) -> Refused:
         """Word what a denied claim means to the caller (402)."""
         claim = denial.claim
         left = dollars(max(0, claim.limit - denial.used))
         need = dollars(claim.amount)
-        if claim.key.startswith("spent:"):
+        if claim.key.startswith(("spent:", "unpaid:")):
             return Refused(
                 f"The balance does not cover this request: it may cost ${need}, and ${left} is left.",
                 status=402,
@@ -101,7 +126,7 @@ class Books:
     async def standings(self) -> list[Standing]:
         """Say how every balance and every budget stands; what is reserved is not spent yet."""
         found = []
-        for name, budget in self._counted():
+        for name, budget in _counted(self._budgets, self._granted, time.time()):
             spent = await self._counters.used(name) - await self._counters.held(name)
             organization = budget.organization_id if budget is not None else name.removeprefix("spent:")
             limit = budget.limit_nano if budget is not None else self._granted[organization]
@@ -113,36 +138,62 @@ class Books:
     async def reconcile(self) -> list[Drift]:
         """Compare every counter with the ledger and set it right; give those that were wrong.
 
-        What is still on its way into the ledger counts as drift: run it when nobody writes.
+        Exact while this process serves. What other processes have not written yet counts as drift: run it
+        when they are quiet.
         """
-        await self._storage.flush()
-        names = {name for name, _ in self._counted()}
-        booked = await self._book(names)
+        now = time.time()
+        counted = _counted(self._budgets, self._granted, now)
+        booked = (await self._book(counted, now))()
         drifts = []
-        for name in sorted(names):
-            counted = await self._counters.used(name) - await self._counters.held(name)
-            if counted != booked[name]:
-                drifts.append(Drift(name, counted, booked[name]))
+        for name, amount in sorted(booked.items()):
+            spent = await self._counters.used(name) - await self._counters.held(name)
+            if spent != amount:
+                drifts.append(Drift(name, spent, amount))
         await self._counters.load({drift.counter: drift.booked for drift in drifts})
         return drifts
 
-    def _counted(self) -> list[tuple[str, Budget | None]]:
-        now = time.time()
-        organizations = [(f"spent:{name}", None) for name in self._granted]
-        return [*organizations, *((budget.counter(now), budget) for budget in self._budgets)]
+    async def _book(self, counted: _Counted, now: float) -> Callable[[], dict[str, int]]:
+        """Sum up what the ledger says of counters; give a function that adds what was charged meanwhile.
 
-    async def _book(self, names: set[str]) -> dict[str, int]:
-        """Sum up what the ledger says of each counter."""
-        by_organization = await ledger.spent(self._storage)
-        totals: dict[str, int] = {}
-        for name, budget in self._counted():
-            if name not in names:
-                continue
-            if budget is None:
-                totals[name] = by_organization.get(name.removeprefix("spent:"), 0)
-                continue
-            since, until = ledger.period_of(budget.period, time.time())
-            column = {"organization": "organization_id", "member": "member_id", "key": "key_id"}[budget.scope]
-            sums = await ledger.spent(self._storage, column, budget.target_id, since, until)
-            totals[name] = sums.get(budget.organization_id, 0)
-        return totals
+        Call that at once where the sums are used. Raises the database's error if it cannot be written.
+        """
+        if not self._readers:
+            self._recent = []
+        self._readers += 1
+        try:
+            await self._storage.flush()
+            last = await ledger.last_id(self._storage)
+            totals = {name: await self._sum(name, budget, now, last) for name, budget in counted}
+            known = await ledger.charged(self._storage, [entry.reference for entry in self._recent], last)
+        finally:
+            self._readers -= 1
+        recent = self._recent
+
+        def sums() -> dict[str, int]:
+            late = [entry for entry in recent if entry.reference not in known]
+            return {
+                name: total + sum(entry.amount_nano for entry in late if _belongs(entry, name, budget, now))
+                for (name, budget), total in zip(counted, totals.values(), strict=True)
+            }
+
+        return sums
+
+    async def _sum(self, name: str, budget: Budget | None, now: float, last: int) -> int:
+        if budget is None:
+            organization = name.removeprefix("spent:")
+            sums = await ledger.spent(self._storage, "organization_id", organization, through=last)
+            return sums.get(organization, 0)
+        since, until = ledger.period_of(budget.period, now)
+        column = {"organization": "organization_id", "member": "member_id", "key": "key_id"}[budget.scope]
+        sums = await ledger.spent(self._storage, column, budget.target_id, since, until, through=last)
+        return sums.get(budget.organization_id, 0)
+
+
+def _counted(budgets: Sequence[Budget], granted: Mapping[str, int], now: float) -> _Counted:
+    """Name the counters that hold at a moment; the balances' have no budget."""
+    balances: _Counted = [(f"spent:{name}", None) for name in granted]
+    return [*balances, *((budget.counter(now), budget) for budget in budgets)]
+
+
+def _belongs(entry: ledger.Entry, name: str, budget: Budget | None, now: float) -> bool:
+    return name == f"spent:{entry.organization_id}" if budget is None else budget.covers(entry, now)

@@ -14,10 +14,10 @@ from msgspec import Meta
 from raven_proxy import InvalidRequest, NotFound, Principal, Refused
 from raven_proxy.storage import Row, Storage
 
-from .ledger import Period, period_of
+from .ledger import Entry, Period, period_of
 from .pricing import NANO
 
-__all__ = ["MIGRATION", "TOPIC", "Budget", "BudgetStore", "NewBudget", "matching", "nano"]
+__all__ = ["MIGRATION", "REVISIONS", "TOPIC", "Budget", "BudgetStore", "NewBudget", "matching", "nano"]
 
 TOPIC = "budgets"
 """What is bumped whenever a budget or a balance changes."""
@@ -29,6 +29,7 @@ CREATE TABLE budgets (
   created_at INTEGER NOT NULL, UNIQUE (organization_id, name)
 );
 """
+REVISIONS = "ALTER TABLE budgets ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;"
 Amount = Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$")]
 Scope = Literal["organization", "member", "key"]
 
@@ -48,7 +49,11 @@ class NewBudget(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename
 
 
 class Budget(msgspec.Struct, kw_only=True, frozen=True):
-    """One budget, as admission needs it."""
+    """One budget, as admission needs it.
+
+    `revision` rises when it becomes a budget for something else (scope, target, period): what was counted
+    for the old thing must not count for the new one.
+    """
 
     id: str
     organization_id: str
@@ -58,6 +63,7 @@ class Budget(msgspec.Struct, kw_only=True, frozen=True):
     limit_nano: int
     period: Period
     alert_threshold: float | None = None
+    revision: int = 0
 
     def applies_to(self, principal: Principal) -> bool:
         """Say whether a caller spends from it."""
@@ -71,7 +77,16 @@ class Budget(msgspec.Struct, kw_only=True, frozen=True):
 
     def counter(self, at: float) -> str:
         """Name the counter of the period that a moment lies in."""
-        return f"budget:{self.id}:{period_of(self.period, at)[0]}"
+        return f"budget:{self.id}:{self.revision}:{period_of(self.period, at)[0]}"
+
+    def covers(self, entry: Entry, at: float) -> bool:
+        """Say whether a charge counts in the period that a moment lies in."""
+        since, until = period_of(self.period, at)
+        if entry.organization_id != self.organization_id or not since <= entry.at < until:
+            return False
+        if self.scope == "organization":
+            return True
+        return self.target_id == (entry.member_id if self.scope == "member" else entry.key_id)
 
 
 class BudgetStore:
@@ -101,9 +116,11 @@ class BudgetStore:
 
     async def replace(self, budget_id: str, new: NewBudget, organization_id: str) -> Budget:
         """Put new fields in the place of a budget's. Raises NotFound and what `create` raises."""
-        await self.get(budget_id, organization_id)
-        fields = {"id": budget_id, "organization_id": organization_id}
-        return await self._write(fields | _columns(new, organization_id))
+        old = await self.get(budget_id, organization_id)
+        columns = _columns(new, organization_id)
+        is_another = any(columns[name] != getattr(old, name) for name in ("scope", "target_id", "period"))
+        fields = {"id": budget_id, "organization_id": organization_id, "revision": old.revision + is_another}
+        return await self._write(fields | columns)
 
     async def delete(self, budget_id: str, organization_id: str) -> None:
         """Take a budget away; what was spent stays in the ledger. Raises NotFound."""

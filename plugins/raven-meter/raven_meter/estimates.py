@@ -11,24 +11,12 @@ The rule, so that healthy traffic is not locked out and small budgets are not ov
 
 from __future__ import annotations
 
-import re
-
 from raven_proxy import Exchange, Usage
+from raven_proxy.providers import prompt_bound
 
 from .pricing import Tariff, cost_nano
 
-__all__ = ["estimate_nano", "prompt_bound"]
-
-_ATTACHMENT = re.compile(rb"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/=_-]{512,}")
-_TOKENS_OF_ATTACHMENT = (
-    1600  # an image of a megapixel and a half, by Anthropic's formula (width * height / 750)
-)
-
-
-def prompt_bound(body: bytes) -> int:
-    """Bound the tokens of a prompt from above, as far as its bytes tell."""
-    rest, attachments = _ATTACHMENT.subn(b"", body)
-    return -(-len(rest) // 3) + attachments * _TOKENS_OF_ATTACHMENT
+__all__ = ["estimate_nano"]
 
 
 def estimate_nano(

@@ -35,6 +35,7 @@ MIGRATIONS = (
     "CREATE UNIQUE INDEX exchanges_by_request ON exchanges (request_id);"
     + ledger.MIGRATION
     + budgets.MIGRATION,
+    budgets.REVISIONS,
 )
 
 _COLUMNS = (

@@ -12,6 +12,7 @@ the end of the process at once; what survives a loss of power is `fsync`'s affai
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import itertools
 import os
@@ -68,25 +69,35 @@ class Journal:
         """Count the records of the current segment."""
         return self._segment.records
 
-    def keep(self, segment: Segment) -> None:
-        """Leave a segment where it is: the database does not have it yet. The next start replays it."""
-        self._kept.append(segment)
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an old segment is there that was not discarded yet. The next start would replay it."""
+        return bool(self._kept)
+
+    def discard(self) -> None:
+        """Delete the old segments: the database has all that they say."""
+        while self._kept:
+            self._kept.pop().remove()
 
     def append(self, record: Any) -> None:
         """Write one record. Raises OSError (a full disk): then it is not on the books."""
-        line = _encode(record)
-        os.write(self._segment.fd, b"%08x %b\n" % (crc32(line), line))
+        text = _encode(record)
+        line = b"%08x %b\n" % (crc32(text), text)
+        fd = self._segment.fd
+        written = os.write(fd, line)
+        if written != len(line):  # the disk is full: half a line would spoil the next one too
+            os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_END) - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._segment.records += 1
         if self._fsync == "always":
             os.fdatasync(self._segment.fd)
         self._is_dirty = True
 
-    def turn_over(self) -> Segment | None:
-        """Begin a new segment and give the old one, if anything stands in it."""
-        if not self._segment.records:
-            return None
-        old, self._segment = self._segment, self._open()
-        return old
+    def turn_over(self) -> None:
+        """Begin a new segment, if anything stands in this one; the old one waits to be discarded."""
+        if self._segment.records:
+            old, self._segment = self._segment, self._open()
+            self._kept.append(old)
 
     def orphans(self) -> list[Segment]:
         """Take over the segments that no living process appends to, oldest first."""

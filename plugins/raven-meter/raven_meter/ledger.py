@@ -8,6 +8,7 @@ named by what it is for, (reference, kind), so that writing it twice writes it o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
@@ -16,8 +17,8 @@ import msgspec
 from raven_proxy.storage import Storage
 
 __all__ = [
-    "INSERT_ENTRY", "MIGRATION", "Entry", "Period", "balance_of", "charge", "grant", "granted",
-    "period_of", "spent",
+    "INSERT_ENTRY", "MIGRATION", "Entry", "Period", "balance_of", "charge", "charged", "grant", "granted",
+    "last_id", "period_of", "spent",
 ]  # fmt: skip
 
 Period = Literal["daily", "weekly", "monthly", "total"]
@@ -121,17 +122,43 @@ async def granted(storage: Storage) -> dict[str, int]:
     return {row["organization_id"]: row["amount"] for row in rows}
 
 
+async def last_id(storage: Storage) -> int:
+    """Give the newest entry's id. The ledger only grows: what stands up to it never changes."""
+    row = await storage.fetch_one("SELECT COALESCE(MAX(id), 0) AS id FROM entries")
+    return int(row["id"]) if row is not None else 0
+
+
+async def charged(storage: Storage, references: Sequence[str], through: int) -> set[str]:
+    """Say which of some requests have their charge among the entries up to the id `through`."""
+    found: set[str] = set()
+    for start in range(0, len(references), 500):
+        some = references[start : start + 500]
+        marks = ", ".join("?" * len(some))
+        sql = f"SELECT reference FROM entries WHERE kind = 'charge' AND id <= ? AND reference IN ({marks})"  # noqa: S608
+        found |= {row["reference"] for row in await storage.fetch_all(sql, (through, *some))}
+    return found
+
+
 async def spent(
-    storage: Storage, column: str | None = None, value: str | None = None, since: int = 0, until: int = 2**62
+    storage: Storage,
+    column: str | None = None,
+    value: str | None = None,
+    since: int = 0,
+    until: int = 2**62,
+    *,
+    through: int = 2**62,
 ) -> dict[str, int]:
-    """Sum up charges by organisation, of those where `column` is `value`, admitted in a time."""
+    """Sum up charges by organisation, of those where `column` is `value`, admitted in a time.
+
+    `through` is the id of the last entry that counts.
+    """
     if column not in (None, "organization_id", "member_id", "key_id"):
         raise ValueError(column)
     where = f" AND {column} = ?" if column is not None else ""
     rows = await storage.fetch_all(
         f"""SELECT organization_id, SUM(amount_nano) AS amount FROM entries
-            WHERE kind = 'charge' AND at >= ? AND at < ?{where} GROUP BY organization_id""",  # noqa: S608
-        (since, until, *((value,) if column is not None else ())),
+            WHERE kind = 'charge' AND at >= ? AND at < ? AND id <= ?{where} GROUP BY organization_id""",  # noqa: S608
+        (since, until, through, *((value,) if column is not None else ())),
     )
     return {row["organization_id"]: row["amount"] for row in rows}
 

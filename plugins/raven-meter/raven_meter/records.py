@@ -34,6 +34,7 @@ _STREAM_BYTES_PER_TOKEN = 160
 def admitted(exchange: Exchange, at: float, prompt_tokens: int) -> dict[str, Any]:
     """Record that an exchange goes upstream."""
     principal, candidate = exchange.principal, exchange.candidate
+    rate = principal.attributes.get("rate_multiplier") if principal is not None else None
     return {
         "k": "a",
         "i": exchange.id,
@@ -41,7 +42,7 @@ def admitted(exchange: Exchange, at: float, prompt_tokens: int) -> dict[str, Any
         "key": principal.key_id if principal is not None else None,
         "org": principal.organization_id if principal is not None else None,
         "member": principal.attributes.get("member_id") if principal is not None else None,
-        "rate": str(principal.attributes.get("rate_multiplier", "1")) if principal is not None else "1",
+        "rate": "1" if rate is None else str(rate),
         "face": exchange.face.name,
         "model": exchange.model,
         "upstream": candidate.upstream.name if candidate is not None else None,
