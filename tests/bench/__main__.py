@@ -38,6 +38,7 @@ def _options() -> argparse.Namespace:
         metavar="CMD",
         help="start this instead; {config}, {port}, {upstream} are filled in",
     )
+    add("--plugins", metavar="NAMES", help="of the gateway, in place of the usual ones")
     add("--check", action="store_true", help="fail if the gateway breaks a limit")
     add("--json", type=Path, metavar="FILE", help="write every sample here")
     options = parser.parse_args()
@@ -63,7 +64,9 @@ def _run(options: argparse.Namespace, home: Path) -> Record:
     upstream_port, *ports = free_ports(1 + len(names))
     key = contenders.new_key()
     proxies = [
-        contenders.build(name, home / name, port, upstream_port, key, options.gateway_command)
+        contenders.build(
+            name, home / name, port, upstream_port, key, options.gateway_command, plugins=options.plugins
+        )
         for name, port in zip(names, ports, strict=True)
     ]
     command = [sys.executable, "-m", "tests.bench.fake_upstream", str(upstream_port)]

@@ -16,7 +16,7 @@ import msgspec
 __all__ = ["GATEWAY_PLUGINS", "NAMES", "Contender", "build", "new_key"]
 
 NAMES = ("nginx", "bare", "raven")
-GATEWAY_PLUGINS = ("auth-keys", "meter", "byok", "openai", "anthropic")
+GATEWAY_PLUGINS = ("auth-keys", "idempotency", "limits", "meter", "byok", "openai", "anthropic")
 """The plugins that run by default and take part in every request: what a user pays for."""
 
 
@@ -32,7 +32,14 @@ class Contender(msgspec.Struct, frozen=True):
 
 
 def build(
-    name: str, home: Path, port: int, upstream_port: int, key: str, gateway_command: str | None
+    name: str,
+    home: Path,
+    port: int,
+    upstream_port: int,
+    key: str,
+    gateway_command: str | None,
+    *,
+    plugins: str | None = None,
 ) -> Contender:
     """Write what the proxy `name` needs into `home` and say how to start it.
 
@@ -45,7 +52,8 @@ def build(
     if name == "bare":
         command = [sys.executable, "-m", "tests.bench.bare_proxy", str(port), str(upstream_port)]
         return Contender(name, command, port)
-    return _gateway(home, port, upstream_port, key, gateway_command)
+    names = tuple(plugins.split(",")) if plugins else GATEWAY_PLUGINS
+    return _gateway(home, port, upstream_port, key, gateway_command, names)
 
 
 def new_key() -> str:
@@ -53,15 +61,18 @@ def new_key() -> str:
     return "rk_live_" + secrets.token_hex(20)
 
 
-def _gateway(home: Path, port: int, upstream_port: int, key: str, override: str | None) -> Contender:
+def _gateway(
+    home: Path, port: int, upstream_port: int, key: str, override: str | None, names: tuple[str, ...]
+) -> Contender:
     config = home / "raven.toml"
-    plugins = ", ".join(f'"{name}"' for name in GATEWAY_PLUGINS)
+    plugins = ", ".join(f'"{name}"' for name in names)
+    meter = "plugin.meter.allow_unpriced = true" if "meter" in names else ""
     config.write_text(f"""\
 listen = "127.0.0.1:{port}"
 data_dir = "{home / "data"}"
 log_level = "warning"
 models_refresh_s = 0
-plugin.meter.allow_unpriced = true
+{meter}
 plugins = [{plugins}]
 
 [[upstreams]]
