@@ -26,7 +26,7 @@ from .books import Books
 from .estimates import estimate_nano
 from .exchanges import INSERT, RowIds, make_row
 from .journal import Journal
-from .pricing import dollars
+from .pricing import ONE, Tariff, dollars
 from .tariffs import Tariffs
 
 __all__ = ["Accounting"]
@@ -76,10 +76,12 @@ class Accounting:
         if principal is None or exchange.face.serve is not None:
             return
         admission = exchange.notes[_NOTE] = Admission(time.time())
-        estimate = max((self._estimate(exchange, one) for one in exchange.candidates), default=0)
-        claims = self._books.claims(principal, estimate, admission.at)
-        if not claims:
+        tariffs = [self._tariff_of(exchange, candidate) for candidate in exchange.candidates]
+        if not self._books.bind(principal):
             return
+        places = zip(exchange.candidates, tariffs, strict=True)
+        estimate = max((self._estimate(exchange, *place) for place in places), default=0)
+        claims = self._books.claims(principal, estimate, admission.at)
         denial = await self._gateway.counters.take(claims)
         if denial is not None:
             raise self._books.refusal(denial)
@@ -120,7 +122,7 @@ class Accounting:
                 member_id=principal.attributes.get("member_id"),
                 key_id=principal.key_id,
             )
-        if cost is not None and exchange.candidate is not None:
+        if cost is not None and exchange.candidate is not None and not exchange.stream:
             exchange.response_headers["X-Raven-Cost"] = dollars(cost)
         self._write(exchange, row, entry)  # first: it is owed, whatever becomes of the counters
         if isinstance(admission, Admission) and principal is not None:
@@ -181,25 +183,29 @@ class Accounting:
                 self._under_way[name] = (exchange, record, exchange.produced_bytes)
                 self._journal.append(records.progress(exchange))
 
-    def _estimate(self, exchange: Exchange, candidate: Candidate) -> int:
+    def _tariff_of(self, exchange: Exchange, candidate: Candidate) -> Tariff | None:
+        """Find what a candidate costs; None where it may cost nothing. Raises InvalidRequest."""
         model = candidate.model or exchange.model
         if model is None:
-            return 0  # files and lists cost nothing that a price says
+            return None  # files and lists cost nothing that a price says
         upstream = candidate.upstream
         tariff = self._tariffs.find(upstream.preset, model)
-        if tariff is None:
-            if self._allow_unpriced or _is_own(upstream):
-                return 0
+        if tariff is None and not self._allow_unpriced and not _is_own(upstream):
             raise InvalidRequest(
                 f"The model {model!r} of {upstream.name} has no known price, so it cannot be billed. An "
                 "administrator can add it to model_catalog.json, or allow unpriced models.",
                 code="unknown_model_pricing",
                 param="model",
             )
+        return tariff
+
+    def _estimate(self, exchange: Exchange, candidate: Candidate, tariff: Tariff | None) -> int:
+        if tariff is None:
+            return 0
         estimate = estimate_nano(
             exchange,
             tariff,
-            longest=upstream.describe(model).max_tokens,
+            longest=candidate.upstream.describe(candidate.model or exchange.model or "").max_tokens,
             assumed_output_tokens=self._assumed_output_tokens,
         )
         return int(estimate * _rate(exchange.principal))
@@ -219,4 +225,4 @@ def _is_own(upstream: Upstream) -> bool:
 
 def _rate(principal: Principal | None) -> Decimal:
     value = principal.attributes.get("rate_multiplier") if principal is not None else None
-    return Decimal(str(value)) if value is not None else Decimal(1)
+    return Decimal(str(value)) if value is not None else ONE

@@ -78,6 +78,14 @@ class Books:
         if self._readers:
             self._recent.append(entry)
 
+    def bind(self, principal: Principal) -> bool:
+        """Say whether any balance or budget bounds what a caller may spend."""
+        return (
+            self._prepaid
+            or principal.organization_id in self._granted
+            or any(budget.applies_to(principal) for budget in self._budgets)
+        )
+
     def claims(self, principal: Principal, amount: int, at: float) -> list[Claim]:
         """List what an exchange that may cost `amount` must be able to take, the balance first."""
         organization = principal.organization_id

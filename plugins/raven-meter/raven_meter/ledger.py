@@ -34,12 +34,8 @@ CREATE TABLE entries (
   CHECK (debit <> credit), UNIQUE (reference, kind)
 );
 CREATE INDEX entries_by_organization ON entries (organization_id, at);
-CREATE INDEX entries_by_key ON entries (key_id, at);
 CREATE TRIGGER entries_are_not_changed BEFORE UPDATE ON entries
   BEGIN SELECT RAISE(ABORT, 'entries of the ledger are never changed'); END;
-CREATE TRIGGER entries_are_not_replaced BEFORE INSERT ON entries
-  WHEN EXISTS (SELECT 1 FROM entries WHERE id = NEW.id OR (reference = NEW.reference AND kind = NEW.kind))
-  BEGIN SELECT RAISE(IGNORE); END;
 CREATE TRIGGER entries_are_not_deleted BEFORE DELETE ON entries
   BEGIN SELECT RAISE(ABORT, 'entries of the ledger are never deleted'); END;
 """
@@ -70,7 +66,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     def row(self) -> tuple[Any, ...]:
         """Give the values of `INSERT_ENTRY`."""
-        return tuple(getattr(self, name) for name in _COLUMNS)
+        return (
+            self.reference, self.kind, self.at, self.debit, self.credit, self.amount_nano,
+            self.organization_id, self.member_id, self.key_id, self.note,
+        )  # fmt: skip
 
 
 def charge(

@@ -20,12 +20,15 @@ from raven_proxy import Usage
 from .catalogue.entries import ModelEntry, Price, Rates
 from .catalogue.operator import OperatorModel
 
-__all__ = ["NANO", "Tariff", "cost_nano", "dollars", "tariff_of"]
+__all__ = ["NANO", "ONE", "Tariff", "cost_nano", "dollars", "tariff_of"]
 
 NANO = 10**9
 _SCALE = 10**15  # prices are kept in units of 10^-15 dollars: the catalogue has some with 14 decimals
 _MILLION = 10**6
 _PPM = 10**6  # a multiplier has six decimals
+_FLAT = _MILLION * (_SCALE // NANO)
+ONE = Decimal(1)
+"""The multiplier of users who have none."""
 
 Step = tuple[int, int]
 """(more prompt tokens than this, 10^-15 dollars per million or each); the first has -1."""
@@ -36,6 +39,7 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True):
 
     steps: Mapping[str, tuple[Step, ...]]
     multiplier_ppm: int = _PPM
+    flat: tuple[int, int] | None = None  # input and output, where nothing but these two can be charged
 
     def price(self, kinds: tuple[str, ...], prompt_tokens: int) -> int:
         """Give the price of the first of `kinds` that has one; 0 if none has."""
@@ -65,11 +69,27 @@ def tariff_of(
             if amount is not None:
                 steps[kind] = _steps(amount)
     priced = {"input", "output", "request", "request_thousand", "image", "audio_hour"} & steps.keys()
-    return Tariff(steps=steps, multiplier_ppm=int(multiplier * _PPM)) if priced else None
+    if not priced:
+        return None
+    return Tariff(steps=steps, multiplier_ppm=int(multiplier * _PPM), flat=_flat(steps, multiplier))
 
 
-def cost_nano(usage: Usage, tariff: Tariff, *, rate_multiplier: Decimal = Decimal(1)) -> int:
+def _flat(steps: Mapping[str, tuple[Step, ...]], multiplier: Decimal) -> tuple[int, int] | None:
+    """Give the two prices that a plain exchange has, if no tier, fee or multiplier plays a part."""
+    fees = {"request", "request_thousand"} & steps.keys()
+    prices = [steps.get(kind, ((-1, 0),)) for kind in ("input", "output")]
+    if fees or multiplier != 1 or any(len(one) > 1 for one in prices):
+        return None
+    return prices[0][0][1], prices[1][0][1]
+
+
+def cost_nano(usage: Usage, tariff: Tariff, *, rate_multiplier: Decimal = ONE) -> int:
     """Price one exchange, in nano-dollars. `rate_multiplier` is the user's, with at most six decimals."""
+    flat = tariff.flat
+    if flat is not None and rate_multiplier is ONE and _is_plain(usage):
+        # The same sum, where there is nothing to part: most exchanges.
+        scaled = usage.prompt_tokens * flat[0] + usage.completion_tokens * flat[1]
+        return (2 * scaled + _FLAT) // (2 * _FLAT)
     prompt = usage.prompt_tokens
     million = 0  # 10^-15 dollars per million
     for tokens, kinds in _token_kinds(usage):
@@ -82,6 +102,18 @@ def cost_nano(usage: Usage, tariff: Tariff, *, rate_multiplier: Decimal = Decima
     scaled = million * tariff.multiplier_ppm * int(rate_multiplier * _PPM)
     whole = _MILLION * _PPM * _PPM * (_SCALE // NANO)
     return (2 * scaled + whole) // (2 * whole)
+
+
+def _is_plain(usage: Usage) -> bool:
+    return not (
+        usage.cached_tokens
+        or usage.cache_write_tokens
+        or usage.reasoning_tokens
+        or usage.audio_input_tokens
+        or usage.audio_output_tokens
+        or usage.images
+        or usage.seconds
+    )
 
 
 def dollars(nano: int) -> str:

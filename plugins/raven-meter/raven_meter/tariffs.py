@@ -9,7 +9,7 @@ from decimal import Decimal
 from raven_proxy import Exchange
 
 from .catalogue import PackagedCatalogue, operator
-from .pricing import Tariff, cost_nano, tariff_of
+from .pricing import ONE, Tariff, cost_nano, tariff_of
 
 __all__ = ["Tariffs"]
 
@@ -38,7 +38,7 @@ class Tariffs:
         self._kept[key] = (now + _KEPT_S, found)
         return found
 
-    def price(self, exchange: Exchange, *, rate_multiplier: Decimal = Decimal(1)) -> int | None:
+    def price(self, exchange: Exchange, *, rate_multiplier: Decimal = ONE) -> int | None:
         """Price what an exchange used, in nano-dollars; None where no price is known."""
         candidate, usage = exchange.candidate, exchange.usage
         if candidate is None or usage is None:

@@ -154,7 +154,7 @@ async def test_no_money_is_a_402(bank: Any, upstream: Any) -> None:
     status, _, body = await held.chat()
     error = msgspec.json.decode(body)["error"]
     assert (status, error["code"], error["type"]) == (402, "insufficient_balance", "billing_error")
-    await held.grant("0.06")
+    await held.grant("0.12")
     upstream.script(*[reply() for _ in range(9)])
     statuses = [(await held.chat())[0] for _ in range(9)]
     assert statuses[0] == 200
@@ -309,13 +309,12 @@ async def test_the_ledger_cannot_be_changed(bank: Any) -> None:
     held = await bank()
     await held.grant("1")
     storage = held.gateway.gateway.storage
-    for sql in ("UPDATE entries SET amount_nano = 1", "DELETE FROM entries"):
+    replace = """INSERT OR REPLACE INTO entries
+                   (reference, kind, at, debit, credit, amount_nano, organization_id)
+                 SELECT reference, kind, at, debit, credit, 5, organization_id FROM entries"""
+    for sql in ("UPDATE entries SET amount_nano = 1", "DELETE FROM entries", replace):
         with pytest.raises(Exception, match="never"):
             await storage.execute(sql)
-    await storage.execute(
-        """INSERT OR REPLACE INTO entries (reference, kind, at, debit, credit, amount_nano, organization_id)
-           SELECT reference, kind, at, debit, credit, 5, organization_id FROM entries"""
-    )
     await held.grant("-0.25")
     assert await held.credits() == ("0.75", "0")
     _, answer = await held.ask("POST", "/credits/grants", {"amount": "0"})
