@@ -144,7 +144,7 @@ class Relay:
             self.fail(UpstreamTruncated("The provider's stream ended before it was complete."))
             return
         else:
-            self._exchange.outcome = Outcome.COMPLETED
+            self._exchange.outcome = Outcome.COMPLETED if self._client is not None else Outcome.CANCELLED
         settle(self._exchange)
         self._write(self._whole.close() + rest)
         self._finish_well()
@@ -168,6 +168,8 @@ class Relay:
             return
         self._exchange.error = error
         self._exchange.outcome = Outcome.TRUNCATED if isinstance(error, UpstreamError) else Outcome.FAILED
+        if self._client is None:
+            self._exchange.outcome = Outcome.CANCELLED
         settle(self._exchange)
         self._cut(error)
         self._stop()

@@ -121,7 +121,8 @@ def test_every_block_is_run_or_says_why_not() -> None:
 @pytest.mark.parametrize("block", blocks("toml"), ids=lambda block: block["text"].split("\n")[0])
 def test_a_toml_block_is_a_config(block: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Every TOML block is read and assembled as a whole config."""
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    for name in re.findall(r'env = "(\w+)"', block["text"]):
+        monkeypatch.setenv(name, "sk-test")
     config = decode_table(tomllib.loads(block["text"]), Config, "README.md")
     assert assemble(config, ()).config is config
 

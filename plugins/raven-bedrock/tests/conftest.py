@@ -171,7 +171,7 @@ class TinyClient:
         return msgspec.json.encode(reply)
 
     def open_writer(self, exchange: Exchange) -> Any:
-        return SimpleNamespace(write=lambda event: f"{event!r}\n".encode())
+        return SimpleNamespace(write=lambda event: f"{event!r}\n\n".encode())
 
 
 def read_call(body: bytes) -> Call:

@@ -207,7 +207,7 @@ def test_strict_clients_are_told_what_would_be_dropped(make_exchange: Make, prov
         ("ResourceNotFoundException", 404, 404, "not_found_error"),
         ("ModelTimeoutException", 408, 408, "invalid_request_error"),
         ("ModelErrorException", 424, 424, "invalid_request_error"),
-        ("InternalServerException", 500, 500, "internal_error"),
+        ("InternalServerException", 500, 500, "upstream_error"),
         ("ServiceUnavailableException", 503, 503, "upstream_error"),
         ("SomethingNewException", 418, 418, "invalid_request_error"),
         ("", 403, 502, "upstream_error"),
@@ -256,3 +256,9 @@ def test_recorded_errors(make_exchange: Make, provider: Any, recordings: list[Re
 def test_another_dialect_that_cannot_be_translated_is_refused(make_exchange: Make, provider: Any) -> None:
     with pytest.raises(InvalidRequest, match="choose another model"):
         provider.build_request(make_exchange(model=NOVA, face=make_face(client_side=None)))
+
+
+def test_whoever_is_throttled_is_told_to_wait(make_exchange: Make, provider: Any) -> None:
+    """Also where Amazon's status was a 400: a 429 always has a Retry-After."""
+    head = ReplyHead(400, {"x-amzn-errortype": "ThrottlingException"})
+    assert provider.read_refusal(make_exchange(), head, b"{}").headers == {"Retry-After": "1"}

@@ -84,7 +84,7 @@ class PlainWriter:
         table = msgspec.to_builtins(event)
         if isinstance(event, hub.ToolCallStarted):
             table["id"] = "call" if event.id.startswith("call_") else event.id  # made ids are random
-        return type(event).__name__.encode() + b" " + msgspec.json.encode(table) + b"\n"
+        return type(event).__name__.encode() + b" " + msgspec.json.encode(table) + b"\n\n"
 
 
 class PlainSide:

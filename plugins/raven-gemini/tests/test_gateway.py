@@ -79,7 +79,7 @@ async def test_a_client_of_another_dialect_gets_an_answer(gemini: Start, upstrea
     ask = {"model": "g/gemini-2.5-flash", "ask": "Hi", "stream": True}
     status, headers, body = await post(gateway, "/v1/plain/chat", ask)
     assert headers["content-type"].startswith("text/event-stream")
-    kinds = [line.partition(b" ")[0] for line in body.splitlines()]
+    kinds = [line.partition(b" ")[0] for line in body.splitlines() if line]
     assert kinds == b"Started TextDelta UsageReported TextDelta UsageReported Finished Ended".split()
     assert upstream.seen[-1].target == "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse"
 
