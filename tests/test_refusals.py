@@ -36,7 +36,7 @@ def make(status: int, body: Any, **headers: str) -> UpstreamRefused:
         (413, 413, "invalid_request_error", "payload_too_large", False),
         (422, 422, "invalid_request_error", "bad_request", False),
         (429, 429, "rate_limit_error", "rate_limit_exceeded", True),
-        (500, 500, "internal_error", "upstream_error", True),
+        (500, 500, "upstream_error", "upstream_error", True),
         (502, 502, "upstream_error", "upstream_error", True),
         (503, 503, "upstream_error", "service_unavailable", True),
         (504, 504, "upstream_error", "upstream_timeout", True),

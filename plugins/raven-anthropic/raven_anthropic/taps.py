@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 from raven_proxy.dialects import Reader
 from raven_proxy.exchange import Exchange
-from raven_proxy.metering import Meter
+from raven_proxy.metering import UNREADABLE, Meter
 from raven_proxy.providers import Tally
 
 __all__ = ["StreamTap"]
@@ -58,8 +59,9 @@ class StreamTap:
         text = b"".join(self._parts)
         self._parts = []
         self._look(text)
-        for event in self._reader.close():
-            self._meter.note(event)
+        with suppress(*UNREADABLE):  # a last event that broke off ends nothing
+            for event in self._reader.close():
+                self._meter.note(event)
         if self._meter.usage is None:
             self._count(text)
             self._meter.written = self._words

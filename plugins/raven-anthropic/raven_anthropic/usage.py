@@ -15,6 +15,10 @@ from raven_proxy.exchange import Usage
 __all__ = ["WireUsage", "merge_usage", "parse_usage", "read_usage", "write_usage"]
 
 _MOST = 10**8  # tokens; more is nonsense
+_SUMMED = (
+    "prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "cache_write_tokens",
+    "cache_write_1h_tokens",
+)  # fmt: skip
 _TIERS = {"standard": "default"}  # Anthropic's word and OpenAI's
 
 
@@ -28,6 +32,7 @@ class WireUsage(msgspec.Struct):
     cache_write_1h: int | None = None
     thinking: int | None = None
     service_tier: str | None = None
+    compaction: WireUsage | None = None  # what summing up the conversation cost: not in the counts above
 
 
 def parse_usage(table: Any) -> WireUsage:
@@ -48,7 +53,25 @@ def parse_usage(table: Any) -> WireUsage:
         hour,
         _count(details.get("thinking_tokens")),
         _TIERS.get(tier, tier) if isinstance(tier, str) else None,
+        _parse_compactions(table.get("iterations")),
     )
+
+
+def _parse_compactions(iterations: Any) -> WireUsage | None:
+    """Add up the steps in which the vendor summed up the conversation; None if there were none.
+
+    Other steps are in the counts already, or ran on another model (an advisor) at another price.
+    """
+    if not isinstance(iterations, list):
+        return None
+    found = [one for one in iterations if isinstance(one, dict) and one.get("type") == "compaction"]
+    if not found:
+        return None
+    total = WireUsage(0, 0, 0, 0, 0)
+    for one in map(parse_usage, found):
+        for name in ("input_tokens", "output_tokens", "cache_read", "cache_write", "cache_write_1h"):
+            setattr(total, name, getattr(total, name) + (getattr(one, name) or 0))
+    return total
 
 
 def merge_usage(known: WireUsage | None, new: WireUsage) -> WireUsage:
@@ -68,7 +91,7 @@ def read_usage(wire: WireUsage) -> Usage | None:
         return None
     read, written = wire.cache_read or 0, wire.cache_write or 0
     prompt, completion = wire.input_tokens + read + written, wire.output_tokens
-    return Usage(
+    usage = Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
         total_tokens=prompt + completion,
@@ -77,6 +100,11 @@ def read_usage(wire: WireUsage) -> Usage | None:
         cache_write_1h_tokens=min(wire.cache_write_1h or 0, written),
         reasoning_tokens=min(wire.thinking or 0, completion),
     )
+    more = read_usage(wire.compaction) if wire.compaction is not None else None
+    if more is not None:
+        for name in _SUMMED:
+            setattr(usage, name, getattr(usage, name) + getattr(more, name))
+    return usage
 
 
 def _count(value: Any) -> int | None:

@@ -32,7 +32,10 @@ _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="raven-proxy"'}  # RFC 9110 sect
 
 
 class AuthKeys:
-    """Accepts `Authorization: Bearer <key>`, or `x-api-key: <key>` as Anthropic's clients send it."""
+    """Accepts `Authorization: Bearer <key>`, or the bare key as other vendors' clients send it.
+
+    Anthropic's clients send `x-api-key`, Google's `x-goog-api-key`. A key in the query is never looked at.
+    """
 
     def __init__(self) -> None:
         self._entries: Mapping[str, Entry] = {}
@@ -76,7 +79,7 @@ class AuthKeys:
         headers = exchange.headers
         credentials = headers.get("authorization")
         if credentials is None:
-            token = headers.get("x-api-key")
+            token = headers.get("x-api-key", headers.get("x-goog-api-key"))
             if token is None:
                 if "cookie" in headers:
                     return None  # a plugin that knows sessions may know the caller

@@ -117,6 +117,18 @@ async def test_the_scheme_is_case_insensitive_and_anthropic_clients_have_their_o
     assert await worker.ask(x_api_key=secret, authorization=f"Bearer {secret}")
 
 
+async def test_googles_clients_have_their_own_header_too(worker: Worker) -> None:
+    """As bare as Anthropic's, and judged only where there is no other credential."""
+    secret = (await create(worker)).secret
+    assert await worker.ask(x_goog_api_key=secret)
+    assert await worker.ask(x_goog_api_key="another", authorization=f"Bearer {secret}")
+    for bad in ("", "wrong", f"Bearer {secret}"):
+        with pytest.raises(Unauthenticated):
+            await worker.ask(x_goog_api_key=bad)
+    with pytest.raises(Unauthenticated):
+        await worker.ask(x_goog_api_key=secret, x_api_key="wrong")
+
+
 async def test_T52_whatever_is_no_valid_key_gets_the_same_answer(worker: Worker) -> None:
     secret = (await create(worker)).secret
     other = (await create(worker)).secret

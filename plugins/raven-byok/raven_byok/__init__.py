@@ -71,6 +71,7 @@ def _check(key: str, exchange: Exchange) -> None:
         raise InvalidRequest(f"X-Provider-Key is longer than {_MAX_LENGTH} characters.", param=_PARAM)
     if not _KEY.fullmatch(key):
         raise InvalidRequest("X-Provider-Key has a character that no key has.", param=_PARAM)
-    proxy_key = exchange.headers.get("authorization", "")[7:] or exchange.headers.get("x-api-key")
-    if key.startswith(_OUR_KEYS) or key == proxy_key:
+    headers = exchange.headers
+    ours = (headers.get("authorization", "")[7:], headers.get("x-api-key"), headers.get("x-goog-api-key"))
+    if key.startswith(_OUR_KEYS) or key in ours:
         raise InvalidRequest("X-Provider-Key holds a key of this gateway, not of a provider.", param=_PARAM)

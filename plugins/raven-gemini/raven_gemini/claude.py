@@ -12,15 +12,19 @@ import msgspec
 from raven_anthropic import PROVIDER_SIDE, AnthropicSide, requests
 
 from raven_proxy import hub, splice, translation
+from raven_proxy.errors import InvalidRequest
 from raven_proxy.exchange import Exchange, Outgoing, ReplyHead
 from raven_proxy.faces import Stage
 from raven_proxy.metering import EventTap, WholeTap
 from raven_proxy.providers import UsageTap
 
+from .links import has_links
 from .native import RAW_CLAUDE
 from .places import Place
 
-__all__ = ["ClaudeOnVertex", "is_claude", "passes_untouched"]
+__all__ = ["FETCHED", "ClaudeOnVertex", "is_claude", "may_link", "passes_untouched"]
+
+FETCHED = "gemini_fetched"  # the key in `exchange.notes`; there while links of a native request are bytes now
 
 _VERSION = "vertex-2023-10-16"
 _MESSAGES, _COUNT = "anthropic.messages", "anthropic.count_tokens"
@@ -44,6 +48,11 @@ def passes_untouched(exchange: Exchange) -> bool:
     return is_claude(model or "") and exchange.face.dialect.name in (_MESSAGES, _COUNT)
 
 
+def may_link(exchange: Exchange) -> bool:
+    """Say whether a native request could hold a link, which Vertex AI refuses."""
+    return exchange.face.dialect.name == _MESSAGES and b'"url"' in exchange.body
+
+
 class ClaudeOnVertex:
     """Requests and replies of Claude at Vertex AI. Stateless."""
 
@@ -58,7 +67,13 @@ class ClaudeOnVertex:
             body = splice.put(exchange.body, exchange.call.members, "model", model)
             return Outgoing("POST", place.target(_path("count-tokens"), "rawPredict"), headers, body)
         verb = "streamRawPredict" if exchange.stream else "rawPredict"
-        body = _pass(exchange) if dialect == _MESSAGES else _translate(exchange, model, headers)
+        is_fetched = exchange.notes.pop(FETCHED, False)
+        if dialect == _MESSAGES and not is_fetched:
+            if may_link(exchange):
+                _refuse_links(translation.read_request(exchange, hub.ChatRequest))
+            body = _pass(exchange)
+        else:
+            body = _translate(exchange, model, headers)
         return Outgoing("POST", place.target(_path(model), verb), headers, body)
 
     def open_translator(self, exchange: Exchange, head: ReplyHead) -> Stage | None:
@@ -93,6 +108,7 @@ def _pass(exchange: Exchange) -> bytes:
 
 def _translate(exchange: Exchange, model: str, headers: dict[str, str]) -> bytes:
     request = translation.read_request(exchange, hub.ChatRequest)
+    _refuse_links(request)
     request.model = model
     longest = (
         exchange.candidate.upstream.describe(model).max_tokens if exchange.candidate is not None else None
@@ -100,11 +116,22 @@ def _translate(exchange: Exchange, model: str, headers: dict[str, str]) -> bytes
     written = requests.write(request, default_max_tokens=longest)
     translation.refuse_dropped(exchange, request.dropped)
     if written.betas:
-        headers["anthropic-beta"] = ",".join(written.betas)
-    exchange.notes[_SIDE] = AnthropicSide(written.reading)
+        theirs = headers.get("anthropic-beta")
+        headers["anthropic-beta"] = ",".join([*([theirs] if theirs else []), *written.betas])
+    if exchange.face.dialect.name != _MESSAGES:  # whose reply passes as it is
+        exchange.notes[_SIDE] = AnthropicSide(written.reading)
     head: dict[str, Any] = {"anthropic_version": _VERSION, **({"stream": True} if exchange.stream else {})}
     body: bytes = msgspec.json.encode(head | written.body)
     return body
+
+
+def _refuse_links(request: hub.ChatRequest) -> None:
+    if has_links(request):
+        raise InvalidRequest(
+            "messages: Claude takes no links at Vertex AI; send base64, or have the gateway fetch links with "
+            "the upstream's option fetch_images.",
+            param="messages",
+        )
 
 
 def _name(exchange: Exchange) -> str:

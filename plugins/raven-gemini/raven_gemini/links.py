@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from raven_proxy import fetcher, hub
 from raven_proxy.errors import InvalidRequest
 
-__all__ = ["fetch_links"]
+__all__ = ["fetch_links", "has_links"]
 
 _MAX_BYTES = 20 * 2**20
 _MAX_LINKS = 16
@@ -38,6 +38,11 @@ async def fetch_links(request: hub.ChatRequest, *, allow_private: bool = False) 
         kind, data = known[media.url or ""]
         media.media_type = media.media_type or kind
         media.data, media.url = data, None
+
+
+def has_links(request: hub.ChatRequest) -> bool:
+    """Say whether `request` has an http(s) link in the place of bytes."""
+    return any(True for message in request.messages for _ in _links(message.parts))
 
 
 async def _fetch(url: str, *, allow_private: bool) -> tuple[str | None, str]:

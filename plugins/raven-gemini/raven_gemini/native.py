@@ -92,6 +92,7 @@ def find_native_face(method: str, endpoint: str) -> Face | None:
         endpoint=endpoint,
         read_call=reader,
         raw=True,
+        streams_json=dialect is GENERATE and streamed,  # an array, where `alt=sse` is not asked for
     )
 
 

@@ -21,11 +21,11 @@ from raven_proxy.metering import EventTap, WholeTap
 from raven_proxy.providers import ModelInfo, UsageTap
 from raven_proxy.upstream import Upstream
 
-from .claude import ClaudeOnVertex, is_claude, passes_untouched
+from .claude import FETCHED, ClaudeOnVertex, is_claude, may_link, passes_untouched
 from .contents import Conversation
 from .counting import COUNTING, CountStage, write_count
 from .embeddings import EmbeddingsSide, write_batch, write_prediction
-from .links import fetch_links
+from .links import fetch_links, has_links
 from .listing import read_listing, write_listing
 from .models import judge
 from .native import COUNT, EMBED, GENERATE, find_native_face
@@ -102,10 +102,12 @@ class GeminiProvider:
             exchange.notes[_TOKEN] = await self._tokens.get(
                 upstream.name, exchange.credential, options.token_uri
             )
-        passes = exchange.face.raw or passes_untouched(exchange)
-        if options.fetch_images and not passes:
+        exchange.notes.pop(FETCHED, None)
+        passes = passes_untouched(exchange)
+        if options.fetch_images and not exchange.face.raw and (not passes or may_link(exchange)):
             request = translation.read_request(exchange, object)
             if isinstance(request, hub.ChatRequest):
+                exchange.notes[FETCHED] = has_links(request)
                 await fetch_links(request)
 
     def build_request(self, exchange: Exchange) -> Outgoing:

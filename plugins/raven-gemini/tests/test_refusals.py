@@ -32,7 +32,7 @@ def body(code: int, status: str, *details: Any, message: str = "It failed.") -> 
         (404, "NOT_FOUND", 404, "not_found_error", "not_found", False),
         (409, "ABORTED", 409, "conflict_error", "conflict", True),
         (429, "RESOURCE_EXHAUSTED", 429, "rate_limit_error", "rate_limit_exceeded", True),
-        (500, "INTERNAL", 500, "internal_error", "upstream_error", True),
+        (500, "INTERNAL", 500, "upstream_error", "upstream_error", True),
         (501, "UNIMPLEMENTED", 501, "upstream_error", "upstream_error", True),
         (503, "UNAVAILABLE", 503, "upstream_error", "service_unavailable", True),
         (504, "DEADLINE_EXCEEDED", 504, "upstream_error", "upstream_timeout", True),

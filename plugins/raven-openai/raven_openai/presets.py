@@ -142,6 +142,7 @@ PRESETS: dict[str, Preset] = {
         base_url="https://api.hyperbolic.xyz/v1", renames=_OLD_LIMIT, chat=traits.OPEN_SERVER
     ),
     "inception": Preset(base_url="https://api.inceptionlabs.ai/v1", renames=_OLD_LIMIT),
+    "jina": Preset(base_url="https://api.jina.ai/v1", lacks=_TEXT),
     "llamacpp": Preset(
         base_url="http://127.0.0.1:8080/v1",
         needs_key=False,
@@ -220,6 +221,12 @@ PRESETS: dict[str, Preset] = {
     "snowflake": Preset(
         lacks=_TEXT, chat=traits.SNOWFLAKE
     ),  # https://ACCOUNT.snowflakecomputing.com/api/v2/cortex/v1
+    "tei": Preset(  # Text Embeddings Inference; its rerank stands at the root
+        base_url="http://127.0.0.1:8080",
+        needs_key=False,
+        endpoints={"embeddings": "v1/embeddings"},
+        lacks=_TEXT,
+    ),
     "together": Preset(
         base_url="https://api.together.xyz/v1",
         renames=_OLD_LIMIT,

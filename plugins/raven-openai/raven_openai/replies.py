@@ -22,10 +22,13 @@ _HOLD = 64 * 1024  # bytes of one event; no usage chunk is that long
 _USAGE_CHUNK = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 
 
+_NULL = msgspec.Raw(b"null")
+
+
 class _Chunk(msgspec.Struct):
     choices: list[msgspec.Raw] | None = None
     usage: dict[str, msgspec.Raw] | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = _NULL  # a union with None would take nothing but null
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
@@ -149,7 +152,7 @@ class EventFilter:
 
 def _drop_usage(event: bytes) -> bytes:
     chunk = _read_chunk(line_at(event, event.find(b'"choices"'))) or _read_chunk(data_of(event))
-    if chunk is None or chunk.choices != [] or chunk.usage is None or chunk.error is not None:
+    if chunk is None or chunk.choices != [] or chunk.usage is None or bytes(chunk.error) != b"null":
         return event
     # Empty lines before it are not part of it, and would depend on how the bytes were cut.
     return event[: len(event) - len(event.lstrip(b"\r\n"))]

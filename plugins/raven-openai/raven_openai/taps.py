@@ -83,6 +83,10 @@ class WholeTap:
         if plain is not None:
             return plain
         metering = self._metering
+        if text.lstrip()[:5] == b"data:":  # events, whatever the content type says
+            stream = StreamTap(metering)
+            stream.feed(text)
+            return stream.close()
         document = documents.read(text)
         table = word = error = None
         if document is not None:

@@ -53,9 +53,9 @@ class ChunkReader:
         self._written = 0  # characters
         self._citations: list[hub.Annotation] = []
 
-    def reader(self) -> SSEReader:
-        """Give the reader of bytes."""
-        return SSEReader(self.read, self.end)
+    def reader(self, whole: Callable[[bytes], Iterable[hub.Event]] | None = None) -> SSEReader:
+        """Give the reader of bytes; `whole` reads a document that came in the place of a stream."""
+        return SSEReader(self.read, self.end, whole)
 
     def read(self, event: Event) -> Iterable[hub.Event]:
         """Take an event that has data."""

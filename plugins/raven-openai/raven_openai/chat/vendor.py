@@ -30,7 +30,8 @@ class ChatSide:
 
     def open_reader(self) -> SSEReader:
         """Begin a stream."""
-        return ChunkReader(self._preset, self._count).reader()
+        reader = ChunkReader(self._preset, self._count)
+        return reader.reader(lambda body: hub.events_of(self.read_reply(body)))
 
     def read_reply(self, body: bytes) -> hub.ChatReply:
         """Read a whole chat completion. Raises GatewayError for an error under a status of 200."""

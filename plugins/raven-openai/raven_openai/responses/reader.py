@@ -31,7 +31,14 @@ _NOTHING: tuple[hub.Event, ...] = ()
 def open_reader() -> SSEReader:
     """Begin a stream."""
     state = _State()
-    return SSEReader(lambda event: state.read(event.data or b""), state.end)
+    return SSEReader(lambda event: state.read(event.data or b""), state.end, _read_document)
+
+
+def _read_document(body: bytes) -> Iterable[hub.Event]:
+    """Read a response, or an error, that came in the place of a stream."""
+    response = read_response(body)
+    state = _State()
+    return state.read(body) if response.id is None and response.output is None else state.finish(response)
 
 
 def read_alone(data: bytes | None) -> Iterable[hub.Event]:
