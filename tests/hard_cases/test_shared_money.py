@@ -69,6 +69,7 @@ async def test_t68_workers_share_one_budget(tmp_path: Path, upstream: MockUpstre
         # What was held is given back: the rest of the money can be spent, to the last request it covers.
         for _ in range(20):
             await one()
+        await asyncio.sleep(0.5)  # what another worker charged is in the ledger a moment later
         _, money = await ask(session, "GET", "/credits")
         assert 0 <= Decimal(money["balance"]) < Decimal("0.2")
         running.send(signal.SIGTERM)

@@ -29,7 +29,9 @@ from raven_proxy.mock import ScriptedReply
 from .conftest import Case
 from .wire import CHAT, chat, post
 
-PUBLIC = {"live", "ready"}
+PUBLIC = {"live", "ready"} | {  # documentation: list prices, no customer's; public_pricing = false closes it
+    "pricing", "pricing.css", "pricing.js", "pricing.json",
+}  # fmt: skip
 
 
 class Routes:
@@ -54,7 +56,7 @@ class Routes:
 
 
 async def test_t59_every_route_needs_a_key(case: Case) -> None:
-    """The live route table, walked without credentials: 401 everywhere but at the two health checks."""
+    """The live route table, walked without credentials: 401 everywhere but at health checks and documentation."""
     gateway = await case.start(Routes(), base=("auth-keys", "byok", "meter", "openai", "demo"))
     faces = gateway.gateway.pipeline.faces()
     assert len(faces) > 10

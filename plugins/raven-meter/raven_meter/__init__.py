@@ -24,9 +24,11 @@ from .books import Books, Standing
 from .budgets import TOPIC
 from .catalogue import load_packaged, operator
 from .catalogue.command import catalogue
+from .command import reconcile
 from .exchanges import migrate
 from .journal import Fsync, Journal
 from .management import Management, faces
+from .pricing_page import faces as pages
 from .records import recover
 from .tariffs import Tariffs
 from .usage import read_period, summarize
@@ -43,12 +45,14 @@ class Meter:
         `allow_unpriced` lets models through that nobody knows a price of. With `prepaid` an organisation
         without any grant may spend nothing. `assumed_output_tokens` bounds what is held for an answer whose
         length the client leaves open. `fsync` is the journal's: "never", "interval" (a second) or "always".
+        With `public_pricing` the page /docs/pricing needs no key.
         """
 
         allow_unpriced: bool = False
         prepaid: bool = False
         assumed_output_tokens: Annotated[int, Meta(ge=1)] = 4096
         fsync: Fsync = "interval"
+        public_pricing: bool = True
 
     def __init__(self, config: Config | None = None) -> None:
         self._config = config or Meter.Config()
@@ -78,6 +82,8 @@ class Meter:
         )
         for face in faces(lambda: self._management):
             register(face)
+        for page in pages(lambda: self._operator_models, public=self._config.public_pricing):
+            register(page)
 
     @hookimpl
     def register_models(self, register: Callable[..., None]) -> None:
@@ -87,8 +93,9 @@ class Meter:
 
     @hookimpl
     def register_commands(self, register: Callable[[click.Command], None]) -> None:
-        """Offer `raven-proxy catalogue`."""
+        """Offer `raven-proxy catalogue` and `raven-proxy reconcile`."""
         register(catalogue)
+        register(reconcile)
 
     @hookimpl
     async def startup(self, gateway: Gateway) -> None:

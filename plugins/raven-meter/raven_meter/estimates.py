@@ -3,7 +3,8 @@
 The rule, so that healthy traffic is not locked out and small budgets are not overspent:
 
 - prompt: a third of the body's bytes as tokens (a quarter is usual; JSON and other alphabets are dearer),
-  and 1,600 for each attachment, which is left out of the bytes
+  1,600 for each attachment, which is left out of the bytes, and what vendors write around a prompt: 64
+  tokens, or 600 where tools are offered (measured: the README has the table)
 - answer: what the client allows (`max_tokens` and its like), else what the model can give at most, but no
   more than `assumed_output_tokens`; each of `n` answers counts
 - everything at the dearest price that its kind can have (a prompt could be written to a cache)
@@ -11,12 +12,21 @@ The rule, so that healthy traffic is not locked out and small budgets are not ov
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from raven_proxy import Exchange, Usage
 from raven_proxy.providers import prompt_bound
 
 from .pricing import Tariff, cost_nano
 
-__all__ = ["estimate_nano"]
+__all__ = ["estimate_nano", "tokens_around"]
+
+_TOOLS = ("tools", "toolConfig", "functions")
+
+
+def tokens_around(members: Container[str]) -> int:
+    """Give what vendors write around a prompt, by the top-level members of its request."""
+    return 600 if any(name in members for name in _TOOLS) else 64
 
 
 def estimate_nano(
@@ -28,7 +38,7 @@ def estimate_nano(
     if answer is None:
         answer = min(longest or assumed_output_tokens, assumed_output_tokens)
     answers = getattr(call, "choices", 1)
-    prompt = prompt_bound(exchange.body)
+    prompt = prompt_bound(exchange.body) + tokens_around(call.members)
     usual = Usage(
         prompt_tokens=prompt, completion_tokens=answer * answers, images=answers if _draws(exchange) else 0
     )

@@ -14,7 +14,7 @@ from raven_proxy.storage import Storage
 
 from . import budgets, ledger
 
-__all__ = ["INSERT", "RowIds", "make_row", "migrate"]
+__all__ = ["INSERT", "MIGRATIONS", "RowIds", "make_row", "migrate"]
 
 MIGRATIONS = (
     """CREATE TABLE exchanges (

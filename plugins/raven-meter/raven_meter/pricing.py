@@ -58,7 +58,7 @@ def tariff_of(
     None where nobody knows a price of input or output: the model is unpriced, and not free.
     """
     steps: dict[str, tuple[Step, ...]] = {}
-    rates = _current(entry.rates, at or datetime.now(UTC)) if entry is not None else None
+    rates = current_rates(entry.rates, at or datetime.now(UTC)) if entry is not None else None
     for kind, price in (rates.prices if rates is not None else {}).items():
         steps[kind] = _steps(price)
     multiplier = Decimal(1)
@@ -157,7 +157,7 @@ def _scale(amount: str) -> int:
     return int((Decimal(amount) * _SCALE).to_integral_value(ROUND_HALF_UP))
 
 
-def _current(rates: list[Rates], at: datetime) -> Rates | None:
+def current_rates(rates: list[Rates], at: datetime) -> Rates | None:
     """Pick the last of the rates that holds at `at`; the first where none does."""
     day, time = at.date().isoformat(), at.strftime("%H:%M")
     for rate in reversed(rates):

@@ -27,8 +27,9 @@ __all__ = ["admitted", "finished", "progress", "recover"]
 
 _log = structlog.get_logger("raven_meter.records")
 _AT_ONCE = 20_000  # rows between two commits of a replay
-# Raw bytes of a stream for one token of its answer: measured on the recorded streams, see the tests.
-_STREAM_BYTES_PER_TOKEN = 160
+# Raw bytes for one token of the answer, measured on the recorded replies (the README has the table).
+_STREAM_BYTES_PER_TOKEN = 64
+_WHOLE_BYTES_PER_TOKEN = 9
 
 
 def admitted(exchange: Exchange, at: float, prompt_tokens: int) -> dict[str, Any]:
@@ -131,7 +132,7 @@ def _give_up(
     sent = record.get("bytes", 0)
     usage = Usage(estimated=True)
     if sent:
-        per_token = _STREAM_BYTES_PER_TOKEN if record["stream"] else 4
+        per_token = _STREAM_BYTES_PER_TOKEN if record["stream"] else _WHOLE_BYTES_PER_TOKEN
         usage = Usage(prompt_tokens=record["prompt"], completion_tokens=-(-sent // per_token), estimated=True)
         usage.total_tokens = usage.prompt_tokens + usage.completion_tokens
     model = record["upstream_model"] or record["model"]

@@ -69,6 +69,7 @@ class Teller:
         self.storage: SQLiteStorage
         self.gateway: Any
         self.meters: list[Meter] = []
+        self.is_open = False
 
     @property
     def meter(self) -> Meter:
@@ -78,6 +79,7 @@ class Teller:
     async def open(self) -> None:
         self.counters = LocalCounters()
         self.storage = await SQLiteStorage.open(self.folder / "raven.db")
+        self.is_open = True
         catalog = self.folder / "catalog.json"
         self.gateway = SimpleNamespace(
             storage=self.storage,
@@ -101,10 +103,17 @@ class Teller:
     async def close(self) -> None:
         while self.meters:
             await self.retire(self.meters[-1])
+        self.is_open = False
         await self.storage.close()
+
+    async def abandon(self) -> None:
+        """Leave no thread behind, whatever state a failure left."""
+        if self.is_open:
+            await self.die()
 
     async def die(self) -> None:
         """End as kill -9 does: what waits for the database is gone, locks are let go of."""
+        self.is_open = False
         for meter in self.meters:
             for task in meter._background:
                 task.cancel()

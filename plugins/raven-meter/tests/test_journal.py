@@ -45,12 +45,14 @@ def test_a_segment_in_use_is_nobody_elses(tmp_path: Path) -> None:
 
 def test_a_segment_that_is_done_is_removed(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    assert journal.turn_over() is None
+    journal.turn_over()
+    assert not journal.is_waiting
     journal.append({"n": 1})
-    old = journal.turn_over()
-    assert old is not None
+    journal.turn_over()
+    assert journal.is_waiting
     journal.append({"n": 2})
-    old.remove()
+    journal.discard()
+    assert not journal.is_waiting
     journal.close()
     after = Journal(tmp_path)
     assert read_all(after) == [{"n": 2}]
@@ -125,6 +127,28 @@ def test_a_full_disk_is_an_error_and_not_a_record(tmp_path: Path) -> None:
     journal._segment.fd = os.open("/dev/full", os.O_WRONLY)
     with pytest.raises(OSError, match="No space"):
         journal.append({"n": 1})
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_a_record_costs_that_record_alone(tmp_path: Path) -> None:
+    """What goes on the books later, when there is room again, does not stick to half a line."""
+    code = (
+        "import resource, sys; from pathlib import Path; from raven_meter.journal import Journal\n"
+        "journal = Journal(Path(sys.argv[1]), 'never')\n"
+        "_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard)); refused = 0\n"
+        "for n in range(10):\n"
+        "    try: journal.append({'n': n})\n"
+        "    except OSError: refused += 1\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))\n"
+        "journal.append({'n': 99}); print(refused)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    journal = Journal(tmp_path)
+    found = [record["n"] for record in read_all(journal)]  # type: ignore[index]
+    assert int(done.stdout) == 5
+    assert found == [0, 1, 2, 3, 4, 99]
+    journal.close()
 
 
 @pytest.mark.parametrize("fsync", ["interval", "always"])

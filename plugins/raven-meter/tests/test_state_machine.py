@@ -33,9 +33,9 @@ from raven_meter import ledger
 from raven_meter.budgets import TOPIC, BudgetStore, NewBudget
 from raven_meter.pricing import NANO, dollars
 
-from raven_proxy import Exchange, GatewayError, Outcome, Principal, Refused
+from raven_proxy import Exchange, Outcome, Principal, Refused
 
-from .teller import Clock, Teller, exchange_of, finish, tokens, upstream
+from .teller import Clock, Teller, exchange_of, finish, tokens
 
 PRICES = [("10", "20"), ("0.15", "0.6"), ("3", "15")]
 CALLERS = [
@@ -63,7 +63,9 @@ class Books(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="meter-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="meter-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+        )
         self.runner = asyncio.Runner()
         self.clock = Clock(START)
         self.clock.install()
@@ -104,7 +106,7 @@ class Books(RuleBasedStateMachine):
         try:
             self.run(self.teller.meter.check_request(exchange))
         except Refused as refused:
-            assert refused.status == 402
+            assert refused.status == 402  # noqa: PT017 - either way is tested
             assert not within, "refused although there was money"
             self.settle_with(self.teller.meter, exchange, None, Outcome.REFUSED)
             return name
@@ -153,7 +155,7 @@ class Books(RuleBasedStateMachine):
 
     # -- what administrators do -----------------------------------------------------------
 
-    @rule(organization=st.sampled_from(["org_a", "org_b"]), cents=st.integers(-3, 20).filter(bool))
+    @rule(organization=st.sampled_from(["org_a", "org_b"]), cents=st.integers(-3, 60).filter(bool))
     def grant(self, organization: str, cents: int) -> None:
         amount = cents * NANO // 1000
         entry = ledger.grant(
@@ -174,7 +176,7 @@ class Books(RuleBasedStateMachine):
         number=st.integers(1, 3),
         scope=st.sampled_from(sorted(TARGETS)),
         period=st.sampled_from(PERIODS),
-        cents=st.integers(1, 30),
+        cents=st.integers(1, 60),
     )
     def budget(self, number: int, scope: Any, period: Any, cents: int) -> None:
         """A new one, or other fields in the place of an old one's."""
@@ -191,7 +193,32 @@ class Books(RuleBasedStateMachine):
         self.budgets[new.name] = made
         self.set_limit(made.id, made.limit_nano)
 
-    @rule(number=st.integers(1, 3))
+    @precondition(lambda self: len(self.teller.meters) == 1)
+    @rule(name=consumes(EXCHANGES), number=st.integers(4, 6), turns=st.integers(0, 12))
+    def settle_while_a_budget_is_made(self, name: str, number: int, turns: int) -> None:
+        """No charge may fall between the ledger that a new counter begins with and the counter.
+
+        Two meters of one process do not know of each other's charges: in the moments of a reload one may
+        be missed, until somebody reconciles.
+        """
+        if name not in self.recorded or name not in self.under_way or f"budget {number}" in self.budgets:
+            return
+        exchange, meter = self.under_way.pop(name)
+        new = NewBudget(name=f"budget {number}", limit="0.01", period="total")
+
+        async def both() -> Any:
+            making = asyncio.ensure_future(BudgetStore(self.teller.storage).create(new, "org_a"))  # noqa: TID251
+            for _ in range(turns):
+                await asyncio.sleep(0.0002)
+            self.settle_with(meter, exchange, tokens(10, 10), Outcome.COMPLETED, retire=False)
+            return await making
+
+        made = self.run(both())
+        self.retire_idle()
+        self.budgets[new.name] = made
+        self.set_limit(made.id, made.limit_nano)
+
+    @rule(number=st.integers(1, 6))
     def drop_budget(self, number: int) -> None:
         budget = self.budgets.pop(f"budget {number}", None)
         if budget is not None:
@@ -272,7 +299,7 @@ class Books(RuleBasedStateMachine):
     def check(self) -> None:
         """The database agrees, entry by entry."""
         rows = self.run(self.teller.rows())
-        assert Counter(row["request_id"] for row in rows) == Counter(self.costs)
+        assert sorted(row["request_id"] for row in rows) == sorted(self.costs)
         assert {row["request_id"]: row["cost_nano"] for row in rows} == self.costs
         entries = self.run(self.teller.rows("entries"))
         charges = {e["reference"]: e["amount_nano"] for e in entries if e["kind"] == "charge"}
@@ -301,6 +328,8 @@ class Books(RuleBasedStateMachine):
                 self.run(self.teller.close())
                 assert list((self.folder / "journal").iterdir()) == []
         finally:
+            if hasattr(self, "teller"):
+                self.run(self.teller.abandon())
             self.runner.close()
             self.clock.remove()
             shutil.rmtree(self.folder)
@@ -308,7 +337,14 @@ class Books(RuleBasedStateMachine):
     # -- the model's arithmetic -----------------------------------------------------------
 
     def settle_with(
-        self, meter: Any, exchange: Exchange, usage: Any, outcome: Outcome, *, twice: bool = False
+        self,
+        meter: Any,
+        exchange: Exchange,
+        usage: Any,
+        outcome: Outcome,
+        *,
+        twice: bool = False,
+        retire: bool = True,
     ) -> None:
         finish(exchange, usage, outcome)
         if usage is not None:
@@ -320,7 +356,8 @@ class Books(RuleBasedStateMachine):
         cost = 0 if usage is None else price(usage.prompt_tokens, usage.completion_tokens, prices, exchange)
         _, held, _ = self.admitted.get(exchange.id, (0.0, 0, ()))
         self.note_end(exchange, cost, held=held)
-        self.retire_idle()
+        if retire:
+            self.retire_idle()
 
     def note_end(self, exchange: Exchange, cost: int, *, held: int) -> None:
         assert exchange.principal is not None
@@ -370,8 +407,10 @@ class Books(RuleBasedStateMachine):
     def names(self, caller: Principal) -> list[str]:
         found = [b.counter(self.clock.now) for b in self.budgets.values() if b.applies_to(caller)]
         organization = caller.organization_id
-        if organization in self.granted or self.teller.settings.prepaid:
+        if organization in self.granted:
             found.append(f"spent:{organization}")
+        elif self.teller.settings.prepaid:
+            found.append(f"unpaid:{organization}")
         return found
 
     def bounds(self, caller: Principal) -> list[tuple[int, int]]:
@@ -386,8 +425,8 @@ class Books(RuleBasedStateMachine):
         return found
 
     def wanted(self, exchange: Exchange) -> int:
-        """The published rule: a third of the bytes as prompt, and what the client allows as answer."""
-        prompt, answer = -(-len(exchange.body) // 3), exchange.call.max_output_tokens
+        """The published rule: a third of the bytes and 64 as prompt, and what the client allows as answer."""
+        prompt, answer = 64 - (-len(exchange.body) // 3), exchange.call.max_output_tokens
         prices = self.prices_of(self.teller.meter)
         whole = price(prompt, answer or 0, prices, None)
         assert exchange.principal is not None
@@ -416,7 +455,7 @@ def _walk(times: int) -> None:
 
 
 def test_the_books_balance_after_any_walk() -> None:
-    """Admissions, ends, failures, crashes, restarts, reloads, budgets, grants, prices and days in any order."""
+    """Admissions, ends, failures, crashes, restarts, reloads, budgets, grants, prices, days: in any order."""
     _walk(60)
 
 
@@ -424,6 +463,3 @@ def test_the_books_balance_after_any_walk() -> None:
 @pytest.mark.timeout(1800)
 def test_the_books_balance_after_a_thousand_walks() -> None:
     _walk(1000)
-
-
-_ = (GatewayError, upstream)

@@ -60,6 +60,11 @@ class PackagedCatalogue:
         """Decode everything: for listings, not for requests."""
         return [self._provider(name) for name in self.file.providers]
 
+    @staticmethod
+    def gateway_names(provider: str) -> list[str]:
+        """Name what the gateway calls a provider of the file: mostly the same, sometimes several."""
+        return [provider, *(name for name, other in _NAMES.items() if other == provider)]
+
     def _find(self, provider: str, model: str) -> ModelEntry | None:
         if provider not in self.file.providers:
             return None
