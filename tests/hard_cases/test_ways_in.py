@@ -56,7 +56,7 @@ class Routes:
 
 
 async def test_t59_every_route_needs_a_key(case: Case) -> None:
-    """The live route table, walked without credentials: 401 everywhere but at health checks and documentation."""
+    """The live route table, walked without credentials: 401 but at health checks and documentation."""
     gateway = await case.start(Routes(), base=("auth-keys", "byok", "meter", "openai", "demo"))
     faces = gateway.gateway.pipeline.faces()
     assert len(faces) > 10

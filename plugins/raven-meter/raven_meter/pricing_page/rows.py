@@ -7,10 +7,10 @@ from datetime import datetime
 
 import msgspec
 
-from ..catalogue import ModelEntry, PackagedCatalogue
-from ..catalogue.entries import Price
-from ..catalogue.operator import OperatorModel, find
-from ..pricing import current_rates
+from raven_meter.catalogue import ModelEntry, PackagedCatalogue
+from raven_meter.catalogue.entries import Price
+from raven_meter.catalogue.operator import OperatorModel, find
+from raven_meter.pricing import current_rates
 
 __all__ = ["Row", "build"]
 

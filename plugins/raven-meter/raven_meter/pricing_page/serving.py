@@ -8,10 +8,10 @@ from importlib import resources
 
 import msgspec
 
+from raven_meter.catalogue import load_packaged
+from raven_meter.catalogue.operator import OperatorModel
 from raven_proxy import Exchange, Face, Reply, read_nothing
 
-from ..catalogue import load_packaged
-from ..catalogue.operator import OperatorModel
 from .rows import build
 
 __all__ = ["faces"]
