@@ -20,7 +20,7 @@ from raven_proxy import Usage
 from .catalogue.entries import ModelEntry, Price, Rates
 from .catalogue.operator import OperatorModel
 
-__all__ = ["NANO", "ONE", "Tariff", "cost_nano", "dollars", "tariff_of"]
+__all__ = ["NANO", "ONE", "Tariff", "cost_nano", "current_rates", "dollars", "tariff_of"]
 
 NANO = 10**9
 _SCALE = 10**15  # prices are kept in units of 10^-15 dollars: the catalogue has some with 14 decimals

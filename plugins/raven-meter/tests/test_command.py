@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import time
 from pathlib import Path
@@ -105,8 +106,6 @@ async def test_what_waits_in_the_journal_is_said(tmp_path: Path) -> None:
     await teller.meter.before_send(exchange)
     await teller.die()
     before = [path.read_bytes() for path in (tmp_path / "journal").iterdir()]
-    import asyncio
-
     result = await asyncio.to_thread(run, tmp_path)
     assert result.exit_code == 0
     assert "1 records wait in the journal" in result.output

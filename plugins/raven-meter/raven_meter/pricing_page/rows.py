@@ -54,9 +54,10 @@ def build(packaged: PackagedCatalogue, own: Mapping[str, OperatorModel], at: dat
     rows = [_own_row(name, model) for name, model in sorted(own.items())]
     for provider in sorted(packaged.providers(), key=lambda one: one.id):
         names = packaged.gateway_names(provider.id)
+        shown = f"{provider.id} ({', '.join(names[1:])})" if names[1:] else provider.id
         for entry in provider.models:
             over = next((model for name in names if (model := find(own, name, entry.id))), None)
-            rows.append(_row(provider.id, entry, over, at))
+            rows.append(_row(shown, entry, over, at))
     return rows
 
 
@@ -92,13 +93,13 @@ def _own_notes(model: OperatorModel) -> list[str]:
 def _make(
     provider: str, model: str, name: str, window: int | None, prices: Mapping[str, Price], notes: list[str]
 ) -> Row:
-    shown = [_base(prices[kind]) if kind in prices else "" for kind in _COLUMNS]
+    made, answered, cached, written = (_base(prices[kind]) if kind in prices else "" for kind in _COLUMNS)
     told = notes + [f"${_base(prices[kind])} {what}" for kind, what in _OTHERS.items() if kind in prices]
     for kind, price in prices.items():
         if isinstance(price, list):
             steps = ", ".join(f"${amount} over {start:,} tokens" for start, amount in price[1:])
             told.append(f"{kind.replace('_', ' ')}: {steps}")
-    return Row(provider, model, "" if name == model else name, window, *shown, told)
+    return Row(provider, model, "" if name == model else name, window, made, answered, cached, written, told)
 
 
 def _base(price: Price) -> str:
