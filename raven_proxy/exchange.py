@@ -165,6 +165,7 @@ class Exchange:
         "headers",
         "hub_request",
         "id",
+        "is_complete",
         "is_settled",
         "notes",
         "outcome",
@@ -218,6 +219,7 @@ class Exchange:
         self.finish_reason: str | None = None
         self.produced_bytes = 0  # reply bytes that came from the provider
         self.outcome: Outcome = Outcome.FAILED
+        self.is_complete = False  # the provider's stream came to its end, with a client or without
         self.is_settled = False  # `settle_exchange` hooks were told
         self.error: GatewayError | None = None
         # A plugin's own data, under its own name.

@@ -144,7 +144,7 @@ class Relay:
             self.fail(UpstreamTruncated("The provider's stream ended before it was complete."))
             return
         else:
-            self._exchange.outcome = Outcome.COMPLETED if self._client is not None else Outcome.CANCELLED
+            self._complete()
         settle(self._exchange)
         self._write(self._whole.close() + rest)
         self._finish_well()
@@ -161,7 +161,7 @@ class Relay:
             return
         if self._is_sse and is_metered and tally.complete and isinstance(error, UpstreamTruncated):
             # The dialect's own end had come; what broke off after it is nobody's loss.
-            self._exchange.outcome = Outcome.COMPLETED
+            self._complete()
             settle(self._exchange)
             self._write(self._whole.close())
             self._finish_well()
@@ -249,6 +249,10 @@ class Relay:
             data = self._head + data
             self._head = b""
         client.send(data)
+
+    def _complete(self) -> None:
+        self._exchange.is_complete = True
+        self._exchange.outcome = Outcome.COMPLETED if self._client is not None else Outcome.CANCELLED
 
     def _finish_well(self) -> None:
         client = self._client

@@ -58,8 +58,8 @@ def test_an_answer_is_never_counted_for_much_more_than_it_was(measured: list[Mea
 
 
 def test_the_bound_of_a_prompt_holds_for_what_its_bytes_tell(measured: list[Measured]) -> None:
-    """Nineteen in twenty prompts at least, and few are bounded by more than tenfold."""
+    """For nine prompts in ten, where the vendor reads nothing that is not in the request."""
     told = [one for one in measured if one.bound and one.prompt and not FETCHED.search(one.id)]
     assert len(told) > 200
     low = [one for one in told if one.prompt > one.bound]  # type: ignore[operator]
-    assert len(low) <= len(told) * 0.12, [one.id for one in low]
+    assert len(low) <= len(told) * 0.1, [one.id for one in low]

@@ -32,6 +32,9 @@ class Conversation(msgspec.Struct, frozen=True):
     recall: Callable[[str], str | None] = lambda _: None
 
 
+_BEGIN = "Begin."  # Google wants the user to speak first
+
+
 def write_contents(messages: Iterable[hub.Message], known: Conversation) -> tuple[list[Json], list[Json]]:
     """Write (system parts, contents). Raises InvalidRequest for a result that nobody called for."""
     texts, turns = hub.system_texts(messages)
@@ -55,6 +58,8 @@ def write_contents(messages: Iterable[hub.Message], known: Conversation) -> tupl
         else:
             contents.insert(0, {"role": "user", "parts": system})
         system = []
+    if contents and contents[0]["role"] == "model":
+        contents.insert(0, {"role": "user", "parts": [{"text": _BEGIN}]})
     return system, contents
 
 

@@ -153,11 +153,12 @@ def test_googles_own_requests_survive_the_hub(recordings: list[Any]) -> None:
             continue
         answer = GenerateSide().read_reply(recording.body).choices[0]
         ids = [part.id for part in answer.parts if isinstance(part, hub.ToolCall)]
-        messages = [hub.Message(role="assistant", parts=answer.parts)]
+        messages = [hub.Message(role="user", parts=[hub.Text(text="?")])]
+        messages.append(hub.Message(role="assistant", parts=answer.parts))
         messages += [hub.Message(role="tool", parts=[hub.ToolResult(call_id=one)]) for one in ids]
         _, contents = write_contents(messages, Conversation(judge(recording.model)))
         given_back = next(c for c in followup.request["body"]["contents"] if c.get("role") == "model")
-        mine = [part for part in contents[0]["parts"] if not part.get("thought")]
+        mine = [part for part in contents[1]["parts"] if not part.get("thought")]
         assert mine == [p for p in given_back["parts"] if not p.get("thought")], recording.id
         checked += 1
     assert checked >= 8

@@ -12,6 +12,8 @@ import pytest
 from aiohttp import ClientPayloadError, ClientSession  # noqa: TID251 - a stranger's side of a test
 from raven_anthropic.dialect import FACES
 from raven_gemini import links
+from raven_gemini.contents import Conversation, write_contents
+from raven_gemini.models import judge
 from raven_gemini.native import find_native_face
 from raven_gemini.refusals import refuse_google
 
@@ -173,3 +175,15 @@ async def test_what_only_speaks_of_a_link_passes_byte_for_byte(make_exchange: Ma
 
 
 HELLO_TURN = [{"role": "user", "content": "Hi"}]
+
+
+def test_the_user_speaks_first() -> None:
+    """A history that the assistant begins gets a user turn before it, and no other does."""
+    answer = hub.Message(role="assistant", parts=[hub.Text(text="Hello.")])
+    question = hub.Message(role="user", parts=[hub.Text(text="Hi?")])
+    known = Conversation(judge("gemini-2.5-pro"))
+    _, contents = write_contents([answer, question], known)
+    assert [turn["role"] for turn in contents] == ["user", "model", "user"]
+    assert contents[0]["parts"] == [{"text": "Begin."}]
+    _, contents = write_contents([question, answer], known)
+    assert [turn["role"] for turn in contents] == ["user", "model"]

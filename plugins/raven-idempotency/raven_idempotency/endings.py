@@ -33,7 +33,7 @@ class Ending(Enum):
 
 def judge(exchange: Exchange) -> Ending:
     """Say what a request came to, at its settling."""
-    if exchange.outcome is Outcome.COMPLETED:
+    if exchange.outcome is Outcome.COMPLETED or exchange.is_complete:
         return Ending.REPLY
     is_ours = exchange.outcome in (Outcome.REFUSED, Outcome.FAILED) and exchange.error is not None
     # With a status below 400 its head was out already: a stream that broke off.

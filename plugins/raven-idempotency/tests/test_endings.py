@@ -111,13 +111,16 @@ async def test_a_stream_that_is_drained_is_kept(start: Any, upstream: Any) -> No
     caller = await start(principal=msgspec.structs.replace(ADMINISTRATOR, on_disconnect="drain"))
     events = stream("a", "b").chunks
     assert events is not None
-    upstream.reply(headers={"Content-Type": "text/event-stream"}, chunks=[events[0], 0.6, *events[1:]])
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.3):
-            await caller.chat(stream=True)
-    assert (await caller.chat(stream=True)).status == 409
-    await asyncio.sleep(0.6)
+    upstream.reply(headers={"Content-Type": "text/event-stream"}, chunks=[events[0], 2.0, *events[1:]])
+    leaving = asyncio.ensure_future(caller.chat(stream=True))
+    await upstream.wait_until(lambda: upstream.seen)
+    await asyncio.sleep(0.3)  # the first event is on its way
+    leaving.cancel()
     again = await caller.chat(stream=True)
+    assert again.status == 409
+    while again.status == 409:
+        await asyncio.sleep(0.1)
+        again = await caller.chat(stream=True)
     assert (again.status, again.replayed, caller.asked) == (200, True, 1)
     assert again.body == b"".join(one for one in events if isinstance(one, bytes))
 

@@ -23,6 +23,7 @@ from .pricing import dollars
 __all__ = ["Books", "Drift", "Standing"]
 
 _RETRY_S = 0.5
+_MAX_KEPT = 4096  # callers
 _Counted = list[tuple[str, Budget | None]]
 
 
@@ -53,6 +54,7 @@ class Books:
         self._budgets: list[Budget] = []
         self._granted: Mapping[str, int] = {}
         self._loaded: set[str] = set()
+        self._kept: dict[tuple[str, str, str | None], tuple[int, int, list[tuple[str, int]]]] = {}
         self._refreshing = asyncio.Lock()
         self._recent: list[ledger.Entry] = []  # charged while somebody reads the ledger
         self._readers = 0
@@ -68,6 +70,7 @@ class Books:
             booked = await self._book(unknown, now) if unknown else dict
             # From here to the end nothing waits: no charge falls between the ledger and the counters.
             self._budgets, self._granted = budgets, granted
+            self._kept.clear()
             self._loaded = {name for name, _ in counted}
             totals = booked()
             if totals:
@@ -80,30 +83,38 @@ class Books:
 
     def bind(self, principal: Principal) -> bool:
         """Say whether any balance or budget bounds what a caller may spend."""
-        return (
-            self._prepaid
-            or principal.organization_id in self._granted
-            or any(budget.applies_to(principal) for budget in self._budgets)
-        )
+        return bool(self._bounds(principal, time.time()))
 
     def claims(self, principal: Principal, amount: int, at: float) -> list[Claim]:
         """List what an exchange that may cost `amount` must be able to take, the balance first."""
+        return [Claim(name, amount, limit) for name, limit in self._bounds(principal, at)]
+
+    def counters_of(self, principal: Principal, at: float) -> tuple[str, ...]:
+        """Name the counters that a charge at a moment belongs to."""
+        return tuple([name for name, _ in self._bounds(principal, at)])
+
+    def _bounds(self, principal: Principal, at: float) -> list[tuple[str, int]]:
+        """Give the counters and limits of a caller at a moment; kept until a period of theirs ends."""
+        caller = (principal.organization_id, principal.key_id, principal.attributes.get("member_id"))
+        kept = self._kept.get(caller)
+        if kept is not None and kept[0] <= at < kept[1]:
+            return kept[2]
         organization = principal.organization_id
-        found = []
+        found: list[tuple[str, int]] = []
         limit = self._granted.get(organization)
         if limit is not None:
-            found.append(Claim(f"spent:{organization}", amount, max(0, limit)))
+            found.append((f"spent:{organization}", max(0, limit)))
         elif self._prepaid:
-            found.append(Claim(f"unpaid:{organization}", amount, 0))
-        found += [
-            Claim(budget.counter(at), amount, budget.limit_nano)
-            for budget in matching(self._budgets, principal)
-        ]
+            found.append((f"unpaid:{organization}", 0))
+        since, until = 0, 2**62
+        for budget in matching(self._budgets, principal):
+            found.append((budget.counter(at), budget.limit_nano))
+            first, end = ledger.period_of(budget.period, at)
+            since, until = max(since, first), min(until, end)
+        if len(self._kept) >= _MAX_KEPT:
+            self._kept.clear()
+        self._kept[caller] = (since, until, found)
         return found
-
-    def counters_of(self, principal: Principal, at: float) -> list[str]:
-        """Name the counters that a charge at a moment belongs to."""
-        return [claim.key for claim in self.claims(principal, 0, at)]
 
     async def settle(self, counter: str, held: int, cost: int) -> None:
         """End a hold. Where the counters are out of reach it is tried again: the ledger has the charge."""

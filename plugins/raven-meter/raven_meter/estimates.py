@@ -39,13 +39,14 @@ def estimate_nano(
         answer = min(longest or assumed_output_tokens, assumed_output_tokens)
     answers = getattr(call, "choices", 1)
     prompt = prompt_bound(exchange.body) + tokens_around(call.members)
-    usual = Usage(
-        prompt_tokens=prompt, completion_tokens=answer * answers, images=answers if _draws(exchange) else 0
-    )
-    written = Usage(prompt_tokens=prompt, completion_tokens=answer * answers, cache_write_tokens=prompt)
-    return max(
-        cost_nano(usual, tariff), cost_nano(written, tariff) if b"cache_control" in exchange.body else 0
-    )
+    usage = Usage(prompt_tokens=prompt, completion_tokens=answer * answers)
+    if _draws(exchange):
+        usage.images = answers
+    usual = cost_nano(usage, tariff)
+    if b"cache_control" not in exchange.body:
+        return usual
+    usage.images, usage.cache_write_tokens = 0, prompt
+    return max(usual, cost_nano(usage, tariff))
 
 
 def _draws(exchange: Exchange) -> bool:

@@ -25,6 +25,7 @@ Period = Literal["daily", "weekly", "monthly", "total"]
 CHARGE = "charge"
 REVENUE = "revenue"
 GRANTS = "grants"
+_DAY_S = 86400
 
 MIGRATION = """
 CREATE TABLE entries (
@@ -178,18 +179,16 @@ def period_of(period: Period, at: float) -> tuple[int, int]:
 
     Weeks begin on Monday. "total" has one period, from 0 to the end of time.
     """
-    day = datetime.fromtimestamp(at, UTC).date()
-    if period == "daily":
-        first, last = day, day + timedelta(days=1)
-    elif period == "weekly":
-        first = day - timedelta(days=day.weekday())
-        last = first + timedelta(days=7)
-    elif period == "monthly":
-        first = day.replace(day=1)
-        last = (first + timedelta(days=31)).replace(day=1)
-    else:
+    if period == "total":
         return 0, 2**62
-    return _second(first), _second(last)
+    day = int(at // _DAY_S)
+    if period == "daily":
+        return day * _DAY_S, (day + 1) * _DAY_S
+    if period == "weekly":
+        monday = day - (day + 3) % 7  # 1970-01-01 was a Thursday
+        return monday * _DAY_S, (monday + 7) * _DAY_S
+    first = datetime.fromtimestamp(at, UTC).date().replace(day=1)
+    return _second(first), _second((first + timedelta(days=31)).replace(day=1))
 
 
 def _second(day: date) -> int:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -36,6 +36,8 @@ from .budgets import TOPIC, Budget, BudgetStore, NewBudget
 from .pricing import NANO, dollars
 
 __all__ = ["Management", "faces"]
+
+T = TypeVar("T")
 
 _LEDGER_PAGE = 100
 _decode_budget = msgspec.json.Decoder(NewBudget).decode
@@ -74,7 +76,7 @@ class Management:
 
     async def grant(self, exchange: Exchange) -> Reply:
         """`POST /credits/grants`: put money on the organisation's account; less than 0 takes it back."""
-        asked = judge(_decode_grant, exchange.body, _REMEDIES)
+        asked = _read(_decode_grant, exchange.body, _REMEDIES)
         amount = int(Decimal(asked.amount) * NANO)
         if not amount:
             raise InvalidRequest("amount: grant more than nothing.", type="validation_error", param="amount")
@@ -121,7 +123,7 @@ class Management:
 
     async def create_budget(self, exchange: Exchange) -> Reply:
         """`POST /budgets`."""
-        new = judge(_decode_budget, exchange.body, _REMEDIES)
+        new = _read(_decode_budget, exchange.body, _REMEDIES)
         budget = await self._budgets.create(new, _caller(exchange).organization_id)
         return _json(await self._show(budget), status=201)
 
@@ -134,10 +136,10 @@ class Management:
         """`PATCH /budgets/{id}`: fields that are left out stay; what `GET` gave can be sent back."""
         organization = _caller(exchange).organization_id
         budget = await self._budgets.get(exchange.params["id"], organization)
-        changes = judge(_decode_fields, exchange.body)
+        changes = _read(_decode_fields, exchange.body)
         kept = {name: value for name, value in _fields(budget).items() if value is not None}
         wanted = kept | {name: value for name, value in changes.items() if name not in _READ_ONLY}
-        new = judge(_decode_budget, msgspec.json.encode(wanted), _REMEDIES)
+        new = _read(_decode_budget, msgspec.json.encode(wanted), _REMEDIES)
         return _json(await self._show(await self._budgets.replace(budget.id, new, organization)))
 
     async def delete_budget(self, exchange: Exchange) -> Reply:
@@ -205,6 +207,15 @@ def faces(find: Callable[[], Management]) -> list[Face]:
         route("budget-delete", "DELETE", "/budgets/{id}", "admin:write", "delete_budget"),
         route("receipt", "GET", "/v1/requests/{id}", "usage:read", "receipt"),
     ]
+
+
+def _read(decode: Callable[[bytes], T], body: bytes, remedies: Mapping[str, str] | None = None) -> T:
+    """Read a body of the management API; what is wrong with it is its own type of error (contract 8)."""
+    try:
+        return judge(decode, body, remedies or {})
+    except InvalidRequest as error:
+        error.type = "validation_error"
+        raise
 
 
 def _caller(exchange: Exchange) -> Principal:

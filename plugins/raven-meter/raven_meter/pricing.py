@@ -39,7 +39,7 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True):
 
     steps: Mapping[str, tuple[Step, ...]]
     multiplier_ppm: int = _PPM
-    flat: tuple[int, int] | None = None  # input and output, where nothing but these two can be charged
+    flat: tuple[int, ...] | None = None  # a price for each of `_KINDS`, where nothing else is charged
 
     def price(self, kinds: tuple[str, ...], prompt_tokens: int) -> int:
         """Give the price of the first of `kinds` that has one; 0 if none has."""
@@ -74,25 +74,26 @@ def tariff_of(
     return Tariff(steps=steps, multiplier_ppm=int(multiplier * _PPM), flat=_flat(steps, multiplier))
 
 
-def _flat(steps: Mapping[str, tuple[Step, ...]], multiplier: Decimal) -> tuple[int, int] | None:
-    """Give the two prices that a plain exchange has, if no tier, fee or multiplier plays a part."""
-    fees = {"request", "request_thousand"} & steps.keys()
-    prices = [steps.get(kind, ((-1, 0),)) for kind in ("input", "output")]
-    if fees or multiplier != 1 or any(len(one) > 1 for one in prices):
+def _flat(steps: Mapping[str, tuple[Step, ...]], multiplier: Decimal) -> tuple[int, ...] | None:
+    """Give the price of each kind of token, if no tier, fee or multiplier plays a part."""
+    if {"request", "request_thousand"} & steps.keys() or multiplier != 1:
         return None
-    return prices[0][0][1], prices[1][0][1]
+    found = [next((steps[kind] for kind in kinds if kind in steps), ((-1, 0),)) for kinds in _KINDS]
+    return None if any(len(one) > 1 for one in found) else tuple(one[0][1] for one in found)
 
 
 def cost_nano(usage: Usage, tariff: Tariff, *, rate_multiplier: Decimal = ONE) -> int:
     """Price one exchange, in nano-dollars. `rate_multiplier` is the user's, with at most six decimals."""
-    flat = tariff.flat
-    if flat is not None and rate_multiplier is ONE and _is_plain(usage):
-        # The same sum, where there is nothing to part: most exchanges.
-        scaled = usage.prompt_tokens * flat[0] + usage.completion_tokens * flat[1]
+    parts = _part(usage)
+    if tariff.flat is not None and rate_multiplier is ONE and not (usage.images or usage.seconds):
+        scaled = 0  # the same sum, where there is no more to it: most exchanges
+        for tokens, price in zip(parts, tariff.flat, strict=True):
+            if tokens > 0:
+                scaled += tokens * price
         return (2 * scaled + _FLAT) // (2 * _FLAT)
     prompt = usage.prompt_tokens
     million = 0  # 10^-15 dollars per million
-    for tokens, kinds in _token_kinds(usage):
+    for tokens, kinds in zip(parts, _KINDS, strict=True):
         if tokens > 0:
             million += tokens * tariff.price(kinds, prompt)
     million += usage.images * tariff.price(("image",), prompt) * _MILLION
@@ -102,18 +103,6 @@ def cost_nano(usage: Usage, tariff: Tariff, *, rate_multiplier: Decimal = ONE) -
     scaled = million * tariff.multiplier_ppm * int(rate_multiplier * _PPM)
     whole = _MILLION * _PPM * _PPM * (_SCALE // NANO)
     return (2 * scaled + whole) // (2 * whole)
-
-
-def _is_plain(usage: Usage) -> bool:
-    return not (
-        usage.cached_tokens
-        or usage.cache_write_tokens
-        or usage.reasoning_tokens
-        or usage.audio_input_tokens
-        or usage.audio_output_tokens
-        or usage.images
-        or usage.seconds
-    )
 
 
 def dollars(nano: int) -> str:
@@ -129,21 +118,28 @@ _OWN = (
 )  # fmt: skip
 
 
-def _token_kinds(usage: Usage) -> tuple[tuple[int, tuple[str, ...]], ...]:
-    """Part the tokens, each counted once, with the prices to look for in order."""
-    hour = min(usage.cache_write_1h_tokens, usage.cache_write_tokens)
-    parts = usage.cached_tokens + usage.cache_write_tokens + usage.audio_input_tokens
-    made = usage.reasoning_tokens + usage.audio_output_tokens
+_KINDS: tuple[tuple[str, ...], ...] = (
+    ("input",),
+    ("cached_input", "input"),
+    ("cache_write", "input"),
+    ("cache_write_1h", "cache_write", "input"),
+    ("audio_input", "input"),
+    ("output",),
+    ("reasoning", "output"),
+    ("audio_output", "output"),
+)
+"""The kinds of tokens, each with the prices to look for in order."""
+
+
+def _part(usage: Usage) -> tuple[int, ...]:
+    """Part the tokens into `_KINDS`, each counted once. Nonsense can make one negative."""
+    cached, written, heard = usage.cached_tokens, usage.cache_write_tokens, usage.audio_input_tokens
+    reasoning, said = usage.reasoning_tokens, usage.audio_output_tokens
+    hour = min(usage.cache_write_1h_tokens, written) if written else 0
     return (
-        (usage.prompt_tokens - parts, ("input",)),
-        (usage.cached_tokens, ("cached_input", "input")),
-        (usage.cache_write_tokens - hour, ("cache_write", "input")),
-        (hour, ("cache_write_1h", "cache_write", "input")),
-        (usage.audio_input_tokens, ("audio_input", "input")),
-        (usage.completion_tokens - made, ("output",)),
-        (usage.reasoning_tokens, ("reasoning", "output")),
-        (usage.audio_output_tokens, ("audio_output", "output")),
-    )
+        usage.prompt_tokens - cached - written - heard, cached, written - hour, hour, heard,
+        usage.completion_tokens - reasoning - said, reasoning, said,
+    )  # fmt: skip
 
 
 def _steps(price: Price) -> tuple[Step, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from raven_meter import ledger
 from raven_meter.catalogue import load_packaged
 from raven_meter.catalogue.entries import ModelEntry, Rates
 from raven_meter.catalogue.operator import OperatorModel
@@ -186,3 +187,8 @@ COUNTED = {
     "input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok", "cache_write_1h_mtok",
     "requests_kcount", "web_searches_kcount", "storage_searches_kcount",
 }  # fmt: skip
+
+
+def test_the_fields_of_an_entry_stand_in_the_order_of_the_columns() -> None:
+    """`Entry.row` relies on it."""
+    assert ledger.Entry.__struct_fields__ == ledger._COLUMNS

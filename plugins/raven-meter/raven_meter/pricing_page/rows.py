@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 
 import msgspec
 
@@ -97,10 +98,17 @@ def _make(
     told = notes + [f"${_base(prices[kind])} {what}" for kind, what in _OTHERS.items() if kind in prices]
     for kind, price in prices.items():
         if isinstance(price, list):
-            steps = ", ".join(f"${amount} over {start:,} tokens" for start, amount in price[1:])
+            steps = ", ".join(f"${_short(amount)} over {start:,} tokens" for start, amount in price[1:])
             told.append(f"{kind.replace('_', ' ')}: {steps}")
     return Row(provider, model, "" if name == model else name, window, made, answered, cached, written, told)
 
 
 def _base(price: Price) -> str:
-    return price if isinstance(price, str) else str(price[0])
+    return _short(price if isinstance(price, str) else price[0])
+
+
+def _short(amount: str) -> str:
+    """Leave out what a float somewhere has left behind: the library has 0.18000000000000002."""
+    if len(amount) < 14:
+        return amount
+    return f"{Decimal(amount).quantize(Decimal(10) ** -12).normalize():f}"
