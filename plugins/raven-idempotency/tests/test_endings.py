@@ -112,7 +112,7 @@ async def test_a_stream_that_is_drained_is_kept(start: Any, upstream: Any) -> No
     events = stream("a", "b").chunks
     assert events is not None
     upstream.reply(headers={"Content-Type": "text/event-stream"}, chunks=[events[0], 2.0, *events[1:]])
-    leaving = asyncio.ensure_future(caller.chat(stream=True))
+    leaving = asyncio.create_task(caller.chat(stream=True))  # noqa: TID251 - a client who leaves
     await upstream.wait_until(lambda: upstream.seen)
     await asyncio.sleep(0.3)  # the first event is on its way
     leaving.cancel()
