@@ -222,8 +222,7 @@ class Exchange:
         self.is_complete = False  # the provider's stream came to its end, with a client or without
         self.is_settled = False  # `settle_exchange` hooks were told
         self.error: GatewayError | None = None
-        # A plugin's own data, under its own name.
-        self.notes: dict[str, Any] = {}
+        self.notes: dict[str, Any] = {}  # a plugin's own data, under its own name
 
     @property
     def model(self) -> str | None:

@@ -44,8 +44,7 @@ class Source(Protocol):
 class Relay:
     """Passes a stream on as it comes; `done` resolves to whether the client's connection may live on.
 
-    Until the first byte is written a failure is raised through `done`, and becomes a proper error
-    reply. After that it becomes the dialect's error event and a cut connection: no `[DONE]`.
+    Until the first byte is written a failure is raised through `done`.
     """
 
     __slots__ = (
@@ -167,9 +166,8 @@ class Relay:
             self._finish_well()
             return
         self._exchange.error = error
-        self._exchange.outcome = Outcome.TRUNCATED if isinstance(error, UpstreamError) else Outcome.FAILED
-        if self._client is None:
-            self._exchange.outcome = Outcome.CANCELLED
+        outcome = Outcome.TRUNCATED if isinstance(error, UpstreamError) else Outcome.FAILED
+        self._exchange.outcome = outcome if self._client is not None else Outcome.CANCELLED
         settle(self._exchange)
         self._cut(error)
         self._stop()
@@ -245,9 +243,7 @@ class Relay:
         client = self._client
         if client is None or client.transport is None:
             return
-        if self._head:
-            data = self._head + data
-            self._head = b""
+        data, self._head = self._head + data, b""
         client.send(data)
 
     def _complete(self) -> None:
@@ -257,8 +253,7 @@ class Relay:
     def _finish_well(self) -> None:
         client = self._client
         if client is not None and client.transport is not None:
-            last = b"0\r\n\r\n" if self._chunked else b""
-            client.send(self._head + last)
+            client.send(self._head + (b"0\r\n\r\n" if self._chunked else b""))
             self._head = b""
             client.flush()
         self._stop()
