@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import plugins as loader
 from .catalogue import Catalogue
@@ -18,11 +18,13 @@ from .errors import ConfigError
 from .faces import Face
 from .pipeline import Pipeline
 from .providers import Checking, Provider
+from .resources import AUDIT_LOG, Records, Resource
+from .resources.routes import make_faces
 from .routes import RESERVED, Routes
 from .upstream import Describe, Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 __all__ = ["assemble"]
 
@@ -35,6 +37,7 @@ class _Registry:
         self.providers: dict[str, Provider] = {}
         self.implicit: list[str] = []
         self.describers: list[Describe] = []
+        self.resources: dict[str, Resource[Any]] = {}
 
     def add_face(self, face: Face) -> None:
         if not isinstance(face, Face):
@@ -51,6 +54,11 @@ class _Registry:
             raise ConfigError(f"the route {face.path} needs an async serve function")
         self.add_face(face)
 
+    def add_resource(self, resource: Resource[Any]) -> None:
+        if resource.name in self.resources:
+            raise ConfigError(f"the resource {resource.name!r} is already registered")
+        self.resources[resource.name] = resource
+
     def add_provider(
         self, provider: Provider, presets: Iterable[str] = (), *, implicit: bool = False
     ) -> None:
@@ -62,8 +70,16 @@ class _Registry:
             self.implicit.append(provider.name)
 
 
-def assemble(config: Config, core: Iterable[Face], drop_in_dir: Path | None = None) -> Pipeline:
-    """Build the pipeline of a config. Raises ConfigError with what is wrong in one line."""
+def assemble(
+    config: Config,
+    core: Iterable[Face],
+    drop_in_dir: Path | None = None,
+    records: Callable[[], Records] | None = None,
+) -> Pipeline:
+    """Build the pipeline of a config; `records` is what serves the resources, if they are to be served.
+
+    Raises ConfigError with what is wrong in one line.
+    """
     plugins = loader.load(config, drop_in_dir)
     manager = loader.register(plugins)
     registry = _Registry()
@@ -73,11 +89,23 @@ def assemble(config: Config, core: Iterable[Face], drop_in_dir: Path | None = No
     loader.call_register(manager, "register_models", registry.describers.append)
     loader.call_register(manager, "register_faces", registry.add_face)
     loader.call_register(manager, "register_routes", registry.add_route)
+    if records is not None:
+        registry.add_resource(AUDIT_LOG)
+    loader.call_register(manager, "register_resources", registry.add_resource)
+    for resource in registry.resources.values():
+        for face in make_faces(resource, records or _nothing_is_served):
+            registry.add_face(face)
     upstreams = _build_upstreams(config, registry)
     hooks, plain = loader.resolve_hooks(manager, plugins)
     faces = {id(face): face for face in registry.faces.values()}.values()
     routes = Routes(faces)
-    return Pipeline(config, plugins, hooks, plain, routes, Catalogue(upstreams, config.models), upstreams)
+    catalogue = Catalogue(upstreams, config.models)
+    resources = tuple(registry.resources.values())
+    return Pipeline(config, plugins, hooks, plain, routes, catalogue, upstreams, resources)
+
+
+def _nothing_is_served() -> Records:
+    raise RuntimeError("this pipeline was built to be looked at")
 
 
 def _build_upstreams(config: Config, registry: _Registry) -> dict[str, Upstream]:

@@ -54,7 +54,9 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Who is calling, as an `authenticate` hook found out.
 
     `scopes` are the words of contract section 4. `allowed_models` are glob patterns over
-    the name as the client wrote it and over `upstream/model`; None allows every model.
+    the name as the client wrote it and over `upstream/model`; None allows every model. `role` is what a
+    member may do in the organisation; a key's scopes bound it further. `is_operator` is who runs the
+    gateway: every organisation is theirs.
     """
 
     key_id: str
@@ -63,6 +65,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     scopes: frozenset[str] = frozenset()
     allowed_models: tuple[str, ...] | None = None
     on_disconnect: str = "cancel"
+    role: str = "admin"
+    is_operator: bool = False
     attributes: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 

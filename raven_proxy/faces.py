@@ -17,7 +17,9 @@ from . import errors
 if TYPE_CHECKING:
     from .exchange import Exchange, Reply
 
-__all__ = ["ENVELOPE", "NO_CALL", "UNROUTED", "Call", "Dialect", "Face", "Stage", "read_nothing"]
+__all__ = [
+    "ENVELOPE", "NO_CALL", "UNROUTED", "Call", "Dialect", "Doc", "Face", "Query", "Stage", "read_nothing",
+]  # fmt: skip
 
 
 class Call(msgspec.Struct):
@@ -79,14 +81,43 @@ ENVELOPE = Dialect("envelope", errors.envelope, _stream_envelope)
 """The plain envelope: for routes that belong to no vendor."""
 
 
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """One parameter of a route's query, for the documentation. `type` is what msgspec knows."""
+
+    name: str
+    type: Any = str
+    summary: str = ""
+    required: bool = False
+
+
+class Doc(msgspec.Struct, frozen=True, kw_only=True):
+    """What `/openapi.json` tells of a face.
+
+    `request` is the type of the body. `reply` is the type of the answer, or a `Resource` for what it shows;
+    `is_list` makes an array of it. `partial` says that no field of the body is required. `media` is the
+    answer's type where that is not JSON.
+    """
+
+    summary: str
+    tag: str
+    request: Any = None
+    reply: Any = None
+    status: int = 200
+    query: tuple[Query, ...] = ()
+    is_list: bool = False
+    partial: bool = False
+    media: str = "application/json"
+    description: str = ""
+
+
 class Face(msgspec.Struct, frozen=True, kw_only=True):
     """One thing a client can do: a path, its dialect, and the scope it takes.
 
     `path` may hold `{name}` segments, the last may be `{name:path}`. `methods` are upper case.
     `read_call(body)` judges a body and raises InvalidRequest with `param`. `endpoint` is the path
     under a provider's base URL. With `serve` the face answers by itself and never goes upstream;
-    it runs through the same gates. `scope` is None only where any valid key will do, and `public`
-    is for what needs no key at all (health, documentation).
+    it runs through the same gates. `scope` is None only where any valid key will do, `role` is the least
+    role of who manages the gateway, and `public` is for what needs no key at all (health, documentation).
     """
 
     name: str
@@ -94,6 +125,7 @@ class Face(msgspec.Struct, frozen=True, kw_only=True):
     methods: tuple[str, ...] = ("POST",)
     dialect: Dialect = ENVELOPE
     scope: str | None = None
+    role: str | None = None
     endpoint: str = ""
     read_call: Callable[[bytes], Call]
     json_body: bool = True
@@ -102,6 +134,7 @@ class Face(msgspec.Struct, frozen=True, kw_only=True):
     raw: bool = False  # the provider's own API: the request goes up byte for byte
     needs_model: bool = True  # False: `choose_upstreams` hooks find the place (files, stored replies)
     streams_json: bool = False  # a stream may be one JSON document in pieces: it is not collected
+    doc: Doc | None = None
 
 
 def read_nothing(body: bytes) -> Call:

@@ -33,12 +33,14 @@ from .intake import check_protocol, read_body, require_json
 from .observation import Observation
 from .pipeline import Pipeline, call_first, settle
 from .replies import send_error
+from .resources import Records, outranks
 from .routes import check_path
+from .sealing import Sealer
 from .server import ClientConnection, Sent
 from .tasks import Tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from .config import Config
@@ -52,18 +54,25 @@ _log = structlog.get_logger("raven_proxy.gateway")
 class Gateway:
     """Serves requests on a `Pipeline`, which `reload` replaces.
 
-    Plugins get it in `startup`: `storage`, `counters`, `config`, `data_dir`, `tasks`, `announce` are theirs
-    to use.
+    Plugins get it in `startup`: `storage`, `records`, `sealer`, `counters`, `config`, `data_dir`, `tasks`,
+    `announce` are theirs to use.
     """
 
     def __init__(
-        self, storage: Storage, data_dir: Path, secret: bytes, counters: Counters | None = None
+        self,
+        storage: Storage,
+        data_dir: Path,
+        secret: bytes,
+        counters: Counters | None = None,
+        former_secrets: Sequence[bytes] = (),
     ) -> None:
         self.pipeline: Pipeline  # set once the plugins are built, and by each reload
         self.config: Config  # the one in force, and in `startup` the one that comes into force
         self.storage = storage
         self.counters: Counters = counters or LocalCounters()
         self.data_dir = data_dir
+        self.sealer = Sealer(secret, former_secrets)  # for what plugins must store and read again
+        self.records = Records(storage, self.sealer)
         self.secret = secret  # 32 bytes of key material for what plugins must store encrypted
         self.tasks = Tasks()
         self.log = _log
@@ -155,6 +164,8 @@ class Gateway:
             exchange.face = face = attempts.find_raw_face(exchange)
         if face.scope is not None and face.scope not in principal.scopes:
             raise Forbidden(f"This key lacks the scope {face.scope}.", code="missing_scope")
+        if face.role is not None and not outranks(principal.role, face.role):
+            raise Forbidden(f"This takes the role {face.role}; yours is {principal.role}.")
         if face.json_body and request.method in {"POST", "PUT", "PATCH"}:
             require_json(headers)
         exchange.body = body = await read_body(exchange, pipeline.config)

@@ -37,7 +37,9 @@ _SCOPES = (
     "chat:write embeddings:write images:write audio:write video:write files:read files:write "
     "models:read usage:read admin:read admin:write"
 )
-ADMINISTRATOR = Principal(key_id="key_test", name="test", scopes=frozenset(_SCOPES.split()))
+ADMINISTRATOR = Principal(
+    key_id="key_test", name="test", scopes=frozenset(_SCOPES.split()), role="owner", is_operator=True
+)
 _SETTLE_S = 3.0  # what is on its way may take so long to end before it counts as a leak
 
 

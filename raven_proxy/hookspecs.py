@@ -9,7 +9,8 @@ dialect. Anything else a gate raises, or a gate that outlasts `[plugin.NAME] tim
 (default 10 s), is a 500 (at `authenticate` a 503) and the request is not forwarded: gates fail
 closed. Stages fail closed too. `finish_exchange` observes, and fails quietly.
 
-    register_faces, register_providers, register_models, register_routes, register_commands
+    register_faces, register_providers, register_models, register_routes, register_resources,
+    register_commands
     startup → (authenticate → check_request → answer → choose_upstreams
                → provide_credential → before_send → open_stage → check_reply
                → settle_exchange → finish_exchange)* → shutdown
@@ -18,7 +19,7 @@ closed. Stages fail closed too. `finish_exchange` observes, and fails quietly.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .faces import Face, Stage
     from .gateway import Gateway
     from .providers import ModelInfo
+    from .resources import Resource
 
 __all__ = ["PROJECT", "hookimpl", "hookspec"]
 
@@ -89,6 +91,20 @@ def register_routes(register: Callable[[Face], None]) -> None:
         def register_routes(self, register):
             register(Face(name="hello", path="/hello", methods=("GET",), scope="admin:read",
                           read_call=read_nothing, serve=self.hello))
+    """
+
+
+@hookspec
+def register_resources(register: Callable[[Resource[Any]], None]) -> None:
+    """Add a kind of thing to the management API, declared once (`raven_proxy.resources`).
+
+    Its routes, paging, organisation, roles, audit log and documentation come from the declaration; its
+    table from the plugin's own migration in `startup`. A second one of the same name is an error.
+
+        @hookimpl
+        def register_resources(self, register):
+            register(Resource(name="notes", singular="note", table="notes", prefix="note_",
+                              body=Note, summary="Notes"))
     """
 
 

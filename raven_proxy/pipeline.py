@@ -23,6 +23,7 @@ from .tasks import resume
 if TYPE_CHECKING:
     from .catalogue import Catalogue
     from .plugins import Plugin
+    from .resources import Resource
     from .routes import Routes
     from .upstream import Upstream
 
@@ -64,6 +65,7 @@ class Pipeline:
         routes: Routes,
         catalogue: Catalogue,
         upstreams: Mapping[str, Upstream],
+        resources: tuple[Resource[Any], ...] = (),
     ) -> None:
         self.config = config
         self.plugins = plugins
@@ -71,6 +73,7 @@ class Pipeline:
         self.routes = routes
         self.catalogue = catalogue
         self.upstreams = upstreams
+        self.resources = resources
         self.trusted: tuple[Network, ...] = config.proxies()
         self.authenticate = hooks["authenticate"]
         self.check_request = hooks["check_request"]

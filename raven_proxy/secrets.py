@@ -1,7 +1,7 @@
 """The gateway's own secret: from `RAVEN_SECRET`, or generated once into a file only we can read.
 
-It encrypts what must be stored and read again (provider keys, AES-256-GCM, with the resource that
-stores them). Here it is found, judged and kept; nothing else.
+It encrypts what must be stored and read again (`sealing`). Here it is found, judged and kept; nothing
+else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .errors import ConfigError
 
-__all__ = ["check_strength", "load_secret", "read_environment"]
+__all__ = ["check_strength", "load_secret", "read_environment", "read_former"]
 
 _MIN_LENGTH = 20
 _WORDS = (
@@ -57,6 +57,12 @@ def load_secret(data_dir: Path, *, is_loopback: bool) -> bytes:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the secret {path}: {getattr(error, 'strerror', None) or error}") from error
     return hashlib.sha256(text.encode()).digest()
+
+
+def read_former() -> list[bytes]:
+    """Give the key material of `RAVEN_PREVIOUS_SECRET`: what it sealed is still opened."""
+    value = os.environ.get("RAVEN_PREVIOUS_SECRET", "")
+    return [hashlib.sha256(value.encode()).digest()] if value.strip() else []
 
 
 def read_environment(*, is_loopback: bool) -> str | None:

@@ -63,10 +63,12 @@ class Service:
         secret = secrets.load_secret(data_dir, is_loopback=config.is_loopback())
         storage = await SQLiteStorage.open(data_dir / "raven.db")
         self._counters = _open_counters(config, data_dir)
-        self.gateway = gateway = Gateway(storage, data_dir, secret, self._counters)
+        former = secrets.read_former()
+        self.gateway = gateway = Gateway(storage, data_dir, secret, self._counters, former)
         gateway.reload = self.reload
         try:
             pipeline = self._assemble(config)
+            await gateway.records.migrate()
             gateway.pipeline = pipeline
             gateway.config = config
             await self._start_plugins(pipeline)
@@ -153,7 +155,7 @@ class Service:
 
     def _assemble(self, config: Config) -> Pipeline:
         drop_ins = Path(config.plugins_dir) if config.plugins_dir is not None else None
-        return assemble(config, core_faces(self.gateway), drop_ins)
+        return assemble(config, core_faces(self.gateway), drop_ins, lambda: self.gateway.records)
 
     async def _start_plugins(self, pipeline: Pipeline) -> None:
         started: list[str] = []

@@ -38,6 +38,7 @@ from raven_proxy.config import Config
 from raven_proxy.gateway import Gateway
 from raven_proxy.harness import ADMINISTRATOR, GatewayStarter, RunningGateway
 from raven_proxy.mock import MockUpstream, ScriptedReply
+from raven_proxy.resources import Resource
 from raven_proxy.testing import assert_fails_closed
 
 HOOKS = {name: value for name, value in vars(hookspecs).items() if hasattr(value, "raven_proxy_spec")}
@@ -241,6 +242,41 @@ async def test_hook_register_routes(raven: GatewayStarter) -> None:
 
     with pytest.raises(ConfigError, match="the route /silent needs an async serve function"):
         await raven([Silent])
+
+
+async def test_hook_register_resources(raven: GatewayStarter) -> None:
+    """One declaration serves list and create; a second one of its name stops the start."""
+
+    class Tag(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+        name: str
+
+    table = """CREATE TABLE tags (id TEXT PRIMARY KEY, organization_id TEXT NOT NULL,
+               created_at INTEGER NOT NULL, name TEXT NOT NULL)"""
+    tags = Resource(name="tags", singular="tag", table="tags", prefix="tag_", body=Tag, summary="Tags")
+
+    class Plugin:
+        @hookimpl
+        def register_resources(self, register: Callable[[Resource[Any]], None]) -> None:
+            register(tags)
+
+        @hookimpl
+        async def startup(self, gateway: Gateway) -> None:
+            await gateway.storage.migrate("plugin", [table])
+
+    class Other:
+        @hookimpl
+        def register_resources(self, register: Callable[[Resource[Any]], None]) -> None:
+            register(tags)
+
+    gateway = await raven([Plugin])
+    async with gateway.client.post("/tags", json={"name": "blue"}) as reply:
+        assert reply.status == 201
+    async with gateway.client.get("/tags") as reply:
+        assert [one["name"] for one in await reply.json()] == ["blue"]
+    with pytest.raises(
+        ConfigError, match=r"plugin other: register_resources: .*'tags' is already registered"
+    ):
+        await raven([Plugin, Other])
 
 
 def test_hook_register_commands(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,270 @@
+"""The one way in which a resource's rows are listed, read, made, changed and deleted.
+
+The management API and the command line both come through here; HTTP is `routes`' affair.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from raven_proxy.errors import Forbidden, NotFound, Refused
+
+from . import audit
+from .fields import attributes_of, decode, drop_read_only, merge, names_of, read_fields
+from .resource import Caller, Change, Record, Resource, invalid, outranks
+from .rows import columns_of
+
+if TYPE_CHECKING:
+    from raven_proxy.sealing import Sealer
+    from raven_proxy.storage import Row, Storage, Transaction
+
+__all__ = ["MAX_LIMIT", "Records"]
+
+B = TypeVar("B", bound=msgspec.Struct)
+MAX_LIMIT = 1000
+
+
+class Records:
+    """Every resource of one gateway. Changes are announced, and noted in the audit log, as they commit."""
+
+    def __init__(self, storage: Storage, sealer: Sealer) -> None:
+        self.storage = storage
+        self._sealer = sealer
+
+    async def migrate(self) -> None:
+        """Bring the tables of the core up to date. Raises ConfigError."""
+        await self.storage.migrate("core", audit.MIGRATIONS)
+
+    # -- reading -------------------------------------------------------------------
+
+    async def load(self, resource: Resource[B]) -> list[Record[B]]:
+        """Read the rows of every organisation, the oldest first: for a snapshot in memory."""
+        sql = f"SELECT * FROM {resource.table} ORDER BY created_at, id"  # noqa: S608 - our own names
+        return [_read(resource, row) for row in await self.storage.fetch_all(sql)]
+
+    async def find(
+        self,
+        resource: Resource[B],
+        caller: Caller,
+        *,
+        limit: int = MAX_LIMIT,
+        after: str | None = None,
+        where: Mapping[str, Any] | None = None,
+        newest_first: bool | None = None,
+    ) -> tuple[list[Record[B]], str | None]:
+        """Give one page of the caller's organisation, and the id to go on after (None at the end).
+
+        `where` maps columns to values. Raises InvalidRequest for an `after` that is not in the list.
+        """
+        newest_first = resource.newest_first if newest_first is None else newest_first
+        conditions, values = ["organization_id = ?"], [caller.organization_id]
+        for column, value in (where or {}).items():
+            conditions.append(f"{column} = ?")
+            values.append(value)
+        if after is not None:
+            place = await self._place(resource, after, caller)
+            sign = "<" if newest_first else ">"
+            conditions.append(f"(created_at {sign} ? OR (created_at = ? AND id {sign} ?))")
+            values += [place["created_at"], place["created_at"], after]
+        way = "DESC" if newest_first else "ASC"
+        sql = (
+            f"SELECT * FROM {resource.table} WHERE {' AND '.join(conditions)} "  # noqa: S608 - our own names
+            f"ORDER BY created_at {way}, id {way} LIMIT ?"
+        )
+        rows = await self.storage.fetch_all(sql, (*values, limit + 1))
+        page = [_read(resource, row) for row in rows[:limit]]
+        return page, page[-1].id if len(rows) > limit else None
+
+    async def get(self, resource: Resource[B], record_id: str, caller: Caller) -> Record[B]:
+        """Give one record. Raises NotFound, for another organisation's as for none."""
+        return _read(resource, await self._row(self.storage, resource, record_id, caller))
+
+    async def show(self, resource: Resource[B], record: Record[B]) -> dict[str, Any]:
+        """Give a record as the API shows it."""
+        shown = {
+            "id": record.id,
+            **columns_of(resource.body).show(record.body, record.columns),
+            "createdAt": record.created_at,
+        }
+        return shown | dict(await resource.show(record)) if resource.show else shown
+
+    def reveal(self, resource: Resource[B], record: Record[B], field: str) -> str | None:
+        """Open a sealed field; None if it is not set. Raises SealBroken."""
+        sealed = record.columns[field]
+        return (
+            None if sealed is None else self._sealer.open(sealed, f"{_place_of(resource, record.id)}/{field}")
+        )
+
+    # -- writing -------------------------------------------------------------------
+
+    async def create(self, resource: Resource[B], given: bytes, caller: Caller) -> dict[str, Any]:
+        """Make a record from a JSON object; give it as the API shows it, with what is shown this once.
+
+        Raises InvalidRequest (`validation_error` with `param`), Refused (409) for what exists already.
+        """
+        record_id = resource.prefix + secrets.token_hex(10)
+        fields = drop_read_only(resource, read_fields(given))
+        body = decode(resource, fields)
+        async with self.storage.transaction() as transaction:
+            change = Change(
+                caller=caller,
+                transaction=transaction,
+                body=body,
+                before=None,
+                given=attributes_of(resource, fields),
+            )
+            if resource.check is not None:
+                await resource.check(change)
+            row = {"id": record_id, "organization_id": caller.organization_id, "created_at": int(time.time())}
+            row |= columns_of(resource.body).to_row(change.body, self._sealer, _place_of(resource, record_id))
+            row |= change.columns
+            await self._check_unique(transaction, resource, row)
+            names, places = ", ".join(row), ", ".join("?" * len(row))
+            sql = f"INSERT INTO {resource.table} ({names}) VALUES ({places}) RETURNING *"  # noqa: S608
+            record = _read(resource, (await transaction.fetch_all(sql, tuple(row.values())))[0])
+            changes = audit.compare({}, _for_audit(resource, record))
+            await audit.record(transaction, caller, f"{resource.name}.create", record.id, changes)
+            await transaction.bump(resource.name)
+        return await self.show(resource, record) | change.reply
+
+    async def change(
+        self, resource: Resource[B], record_id: str, given: bytes, caller: Caller, *, replace: bool = False
+    ) -> dict[str, Any]:
+        """Change the given fields of a record; with `replace` the others go back to their defaults.
+
+        What `get` showed can be sent back: read-only fields are passed over. A secret that is left out
+        stays. Raises what `create` raises, and NotFound.
+        """
+        columns = columns_of(resource.body)
+        fields = drop_read_only(resource, read_fields(given))
+        async with self.storage.transaction() as transaction:
+            before = _read(resource, await self._row(transaction, resource, record_id, caller))
+            body = decode(resource, merge(columns, before, fields, replace=replace))
+            change = Change(
+                caller=caller,
+                transaction=transaction,
+                body=body,
+                before=before,
+                given=attributes_of(resource, fields),
+            )
+            if resource.check is not None:
+                await resource.check(change)
+            kept = [column.field for column in columns.secrets if column.name not in fields]
+            row = columns.to_row(change.body, self._sealer, _place_of(resource, record_id), without=kept)
+            row |= change.columns
+            await self._check_unique(transaction, resource, {**before.columns, **row})
+            record = await self._update(transaction, resource, before, row)
+            changes = audit.compare(_for_audit(resource, before), _for_audit(resource, record))
+            changes |= {column.name: "changed" for column in columns.secrets if column.name in fields}
+            if changes:
+                await audit.record(transaction, caller, f"{resource.name}.change", record.id, changes)
+                await transaction.bump(resource.name)
+        return await self.show(resource, record) | change.reply
+
+    async def write_columns(
+        self,
+        resource: Resource[B],
+        record: Record[B],
+        columns: Mapping[str, Any],
+        caller: Caller,
+        action: str,
+    ) -> Record[B]:
+        """Write columns that no body has, for an `Action`; noted as `action`. Raises NotFound."""
+        async with self.storage.transaction() as transaction:
+            await self._row(transaction, resource, record.id, caller)
+            changed = await self._update(transaction, resource, record, columns)
+            changes = audit.compare(_for_audit(resource, record), _for_audit(resource, changed))
+            await audit.record(transaction, caller, f"{resource.name}.{action}", record.id, changes)
+            await transaction.bump(resource.name)
+        return changed
+
+    async def delete(self, resource: Resource[B], record_id: str, caller: Caller) -> None:
+        """Delete a record. Raises NotFound."""
+        async with self.storage.transaction() as transaction:
+            record = _read(resource, await self._row(transaction, resource, record_id, caller))
+            if resource.forget is not None:
+                await resource.forget(caller, record, transaction)
+            sql = f"DELETE FROM {resource.table} WHERE id = ?"  # noqa: S608 - our own names
+            await transaction.execute(sql, (record_id,))
+            changes = audit.compare(_for_audit(resource, record), {})
+            await audit.record(transaction, caller, f"{resource.name}.delete", record_id, changes)
+            await transaction.bump(resource.name)
+
+    async def note(
+        self, caller: Caller, action: str, target_id: str, changes: Mapping[str, Any] | None = None
+    ) -> None:
+        """Append to the audit log what is no change of a record: a login, a test, a grant."""
+        async with self.storage.transaction() as transaction:
+            await audit.record(transaction, caller, action, target_id, changes or {})
+
+    # -- inside --------------------------------------------------------------------
+
+    async def _row(
+        self, where: Storage | Transaction, resource: Resource[B], record_id: str, caller: Caller
+    ) -> Row:
+        sql = f"SELECT * FROM {resource.table} WHERE id = ? AND organization_id = ?"  # noqa: S608
+        row = await where.fetch_one(sql, (record_id, caller.organization_id))
+        if row is None:
+            raise NotFound(f"There is no such {resource.singular}.")
+        return row
+
+    async def _place(self, resource: Resource[B], record_id: str, caller: Caller) -> Row:
+        try:
+            return await self._row(self.storage, resource, record_id, caller)
+        except NotFound:
+            raise invalid("after", f"there is no {record_id[:100]!r} in this list") from None
+
+    async def _update(
+        self, transaction: Transaction, resource: Resource[B], before: Record[B], row: Mapping[str, Any]
+    ) -> Record[B]:
+        if not row:
+            return before
+        places = ", ".join(f"{name} = ?" for name in row)
+        sql = f"UPDATE {resource.table} SET {places} WHERE id = ? RETURNING *"  # noqa: S608 - our own names
+        return _read(resource, (await transaction.fetch_all(sql, (*row.values(), before.id)))[0])
+
+    async def _check_unique(
+        self, transaction: Transaction, resource: Resource[B], row: Mapping[str, Any]
+    ) -> None:
+        for field in resource.unique:
+            sql = f"SELECT id FROM {resource.table} WHERE organization_id = ? AND {field} = ? AND id <> ?"  # noqa: S608
+            values = (row["organization_id"], row[field], row["id"])
+            if row[field] is not None and await transaction.fetch_one(sql, values):
+                name = _camel(resource, field)
+                raise Refused(
+                    f"{name}: there is a {resource.singular} {row[field]!r} already.", status=409, param=name
+                )
+
+
+def check_role(caller: Caller, least: str) -> None:
+    """Refuse a caller whose role is below `least` (403)."""
+    if not outranks(caller.role, least):
+        raise Forbidden(f"This takes the role {least}; yours is {caller.role}.")
+
+
+def _read(resource: Resource[B], row: Row) -> Record[B]:
+    return Record(
+        id=row["id"],
+        organization_id=row["organization_id"],
+        created_at=datetime.fromtimestamp(row["created_at"], UTC),
+        body=columns_of(resource.body).from_row(row),
+        columns=row,
+    )
+
+
+def _for_audit(resource: Resource[B], record: Record[B]) -> dict[str, Any]:
+    return columns_of(resource.body).show(record.body, record.columns)
+
+
+def _place_of(resource: Resource[B], record_id: str) -> str:
+    return f"{resource.table}/{record_id}"
+
+
+def _camel(resource: Resource[B], field: str) -> str:
+    return next((name for name, own in names_of(resource).items() if own == field), field)
