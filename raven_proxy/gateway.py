@@ -31,6 +31,7 @@ from .exchange import Exchange, Outcome, Principal, Reply
 from .headers import client_address, collect_request
 from .intake import check_protocol, read_body, require_json
 from .observation import Observation
+from .organizations import Organizations
 from .pipeline import Pipeline, call_first, settle
 from .replies import send_error
 from .resources import Records, outranks
@@ -54,8 +55,8 @@ _log = structlog.get_logger("raven_proxy.gateway")
 class Gateway:
     """Serves requests on a `Pipeline`, which `reload` replaces.
 
-    Plugins get it in `startup`: `storage`, `records`, `sealer`, `counters`, `config`, `data_dir`, `tasks`,
-    `announce` are theirs to use.
+    Plugins get it in `startup`: `storage`, `records`, `organizations`, `sealer`, `counters`, `config`,
+    `data_dir`, `tasks`, `announce` are theirs to use.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Gateway:
         self.data_dir = data_dir
         self.sealer = Sealer(secret, former_secrets)  # for what plugins must store and read again
         self.records = Records(storage, self.sealer)
+        self.organizations = Organizations()
         self.secret = secret  # 32 bytes of key material for what plugins must store encrypted
         self.tasks = Tasks()
         self.log = _log
