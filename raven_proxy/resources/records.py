@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,7 +34,7 @@ MAX_LIMIT = 1000
 class Records:
     """Every resource of one gateway. Changes are announced, and noted in the audit log, as they commit."""
 
-    def __init__(self, storage: Storage, sealer: Sealer) -> None:
+    def __init__(self, storage: Storage, sealer: Sealer | None = None) -> None:
         self.storage = storage
         self._sealer = sealer
 
@@ -96,6 +97,7 @@ class Records:
 
     def reveal(self, resource: Resource[B], record: Record[B], field: str) -> str | None:
         """Open a sealed field; None if it is not set. Raises SealBroken."""
+        assert self._sealer is not None, "these records were opened without the gateway's secret"
         sealed = record.columns[field]
         return (
             None if sealed is None else self._sealer.open(sealed, f"{_place_of(resource, record.id)}/{field}")
@@ -103,15 +105,19 @@ class Records:
 
     # -- writing -------------------------------------------------------------------
 
-    async def create(self, resource: Resource[B], given: bytes, caller: Caller) -> dict[str, Any]:
+    async def create(
+        self, resource: Resource[B], given: bytes, caller: Caller, *, within: Transaction | None = None
+    ) -> dict[str, Any]:
         """Make a record from a JSON object; give it as the API shows it, with what is shown this once.
+
+        `within` is a transaction that is open already, if it is to be part of one.
 
         Raises InvalidRequest (`validation_error` with `param`), Refused (409) for what exists already.
         """
         record_id = resource.prefix + secrets.token_hex(10)
         fields = drop_read_only(resource, read_fields(given))
         body = decode(resource, fields)
-        async with self.storage.transaction() as transaction:
+        async with self._inside(within) as transaction:
             change = Change(
                 caller=caller,
                 transaction=transaction,
@@ -202,6 +208,9 @@ class Records:
         """Append to the audit log what is no change of a record: a login, a test, a grant."""
         async with self.storage.transaction() as transaction:
             await audit.record(transaction, caller, action, target_id, changes or {})
+
+    def _inside(self, transaction: Transaction | None) -> AbstractAsyncContextManager[Transaction]:
+        return nullcontext(transaction) if transaction is not None else self.storage.transaction()
 
     # -- inside --------------------------------------------------------------------
 

@@ -42,14 +42,16 @@ class Columns(Generic[B]):
         self.names = {column.name: column.field for column in self._columns}
         self.secrets = tuple(column for column in self._columns if column.kind == "secret")
 
-    def to_row(self, body: B, seal: Sealer, bound_to: str, *, without: Iterable[str] = ()) -> dict[str, Any]:
+    def to_row(
+        self, body: B, sealer: Sealer | None, bound_to: str, *, without: Iterable[str] = ()
+    ) -> dict[str, Any]:
         """Give the columns of a body. `bound_to` ties sealed values to their row."""
         row: dict[str, Any] = {}
         for column in self._columns:
             if column.field in without:
                 continue
             value = getattr(body, column.field)
-            row[column.field] = value if value is None else _store(column, value, seal, bound_to)
+            row[column.field] = value if value is None else _store(column, value, sealer, bound_to)
         return row
 
     def from_row(self, row: Mapping[str, Any]) -> B:
@@ -80,7 +82,7 @@ def hint_of(sealed: bytes | None) -> str | None:
     return None if sealed is None else Sealer.hint(sealed)
 
 
-def _store(column: _Column, value: Any, seal: Sealer, bound_to: str) -> Any:
+def _store(column: _Column, value: Any, sealer: Sealer | None, bound_to: str) -> Any:
     if column.kind == "flag":
         return int(value)
     if column.kind == "time":
@@ -88,7 +90,8 @@ def _store(column: _Column, value: Any, seal: Sealer, bound_to: str) -> Any:
     if column.kind == "json":
         return msgspec.json.encode(value).decode()
     if column.kind == "secret":
-        return seal.seal(value, f"{bound_to}/{column.field}")
+        assert sealer is not None, "these records were opened without the gateway's secret"
+        return sealer.seal(value, f"{bound_to}/{column.field}")
     return msgspec.to_builtins(value)
 
 

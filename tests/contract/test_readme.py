@@ -157,11 +157,14 @@ async def test_the_plugin_shown_does_what_it_says(raven: GatewayStarter, tmp_pat
 
 
 def test_the_table_of_faces_is_what_is_served() -> None:
-    """The table names every path of the default plugins, with its scope, and no other."""
+    """The table names every path of the default plugins but the resources', with its scope, and no other."""
     nobody: Any = None
+    pipeline = assemble(Config(), core_faces(nobody))
+    resources = {resource.name for resource in pipeline.resources}
     served = {
         (method, face.path.replace(":path", "")): face.scope or "none"
-        for face in assemble(Config(), core_faces(nobody)).faces()
+        for face in pipeline.faces()
+        if face.doc is None or face.doc.tag not in resources
         for method in face.methods
     }
     served["ANY", "/v1/{provider}/{endpoint}"] = "chat:write"
@@ -171,6 +174,26 @@ def test_the_table_of_faces_is_what_is_served() -> None:
             method, _, place = path.partition(" ")
             shown[method, place] = (quoted(scope) or [scope])[0]
     assert shown == served
+
+
+def test_the_table_of_resources_is_what_is_declared() -> None:
+    """Each resource of the default plugins with its roles, and every action beside the usual."""
+    nobody: Any = None
+    shown = {}
+    for path, _, read, write, beside in rows("Management API"):
+        shown[quoted(path)[0]] = (read, write, set(quoted(beside)))
+    resources = assemble(Config(), core_faces(nobody), records=lambda: nobody).resources
+    assert shown == {
+        resource.base_path: (
+            resource.read_role,
+            resource.write_role if resource.operations & {"create", "change", "delete"} else "nobody",
+            {
+                f"{action.method} {resource.base_path}{'/{id}' if action.on == 'one' else ''}/{action.name}"
+                for action in resource.actions
+            },
+        )
+        for resource in resources
+    }
 
 
 def test_the_table_of_hooks_is_the_hookspecs() -> None:

@@ -12,17 +12,22 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from hmac import compare_digest
+from typing import Any
 
 import click
+import msgspec
 
-from raven_proxy import Exchange, Forbidden, Principal, Unauthenticated, hookimpl
+from raven_proxy import Exchange, Forbidden, NotFound, Principal, Unauthenticated, hookimpl
 from raven_proxy.gateway import Gateway
+from raven_proxy.organizations import Organizations
+from raven_proxy.resources import Resource
 from raven_proxy.storage import Storage
 
 from .administrator import ENVIRONMENT_KEY_ID, read_environment
 from .commands import keys_group
-from .keys import ADMIN_SCOPES, PROXY_SCOPES, TOPIC, Issued, Key, KeyStore, NewKey
+from .keys import ADMIN_SCOPES, KEYS, PROXY_SCOPES, Key, NewKey
 from .snapshot import NOBODY, Entry, is_inside, load_entries
+from .store import Issued, KeyStore
 
 __all__ = ["ADMIN_SCOPES", "PROXY_SCOPES", "AuthKeys", "Issued", "Key", "KeyStore", "NewKey"]
 
@@ -42,6 +47,7 @@ class AuthKeys:
         self._fixed: dict[str, Entry] = {}  # the administrator of the environment
         self._touch_after: dict[str, float] = {}  # key id → when its use is worth a row again
         self._storage: Storage
+        self._organizations: Organizations
         self._refreshing = asyncio.Lock()
         self._stop_watching: Callable[[], None] | None = None
 
@@ -51,9 +57,15 @@ class AuthKeys:
         register(keys_group)
 
     @hookimpl
+    def register_resources(self, register: Callable[[Resource[Any]], None]) -> None:
+        """Add `/keys`."""
+        register(KEYS)
+
+    @hookimpl
     async def startup(self, gateway: Gateway) -> None:
         """Load the keys; make and announce an administrator's if there is none."""
         self._storage = gateway.storage
+        self._organizations = gateway.organizations
         store = KeyStore(gateway.storage)
         await store.migrate()
         administrator = read_environment(is_loopback=gateway.config.is_loopback())
@@ -64,7 +76,7 @@ class AuthKeys:
             issued = await store.create_first_administrator()
             if issued is not None:
                 gateway.announce("admin_key", issued.secret)
-        self._stop_watching = gateway.storage.watch(TOPIC, self.refresh)
+        self._stop_watching = gateway.storage.watch(KEYS.name, self.refresh)
         await self.refresh()
 
     @hookimpl
@@ -99,12 +111,22 @@ class AuthKeys:
         principal = entry.principal
         if now >= self._touch_after.get(principal.key_id, 0.0):
             self._touch(principal.key_id, now)
+        if "x-org-id" in headers and (exchange.face.scope or "").startswith("admin:"):
+            return self._act_for(principal, headers["x-org-id"])
         return principal
 
     async def refresh(self) -> None:
         """Read the keys anew; from the next request on the new ones hold."""
         async with self._refreshing:  # the one that began last must also end last
             self._entries = {**await load_entries(self._storage), **self._fixed}
+
+    def _act_for(self, principal: Principal, organization_id: str) -> Principal:
+        """Let who runs the gateway manage the organisation that they name; a key has its own and no other."""
+        if organization_id == principal.organization_id:
+            return principal
+        if not principal.is_operator or self._organizations.get(organization_id) is None:
+            raise NotFound("There is no such organisation.")
+        return msgspec.structs.replace(principal, organization_id=organization_id)
 
     def _touch(self, key_id: str, now: float) -> None:
         self._touch_after[key_id] = now + _TOUCH_INTERVAL_S

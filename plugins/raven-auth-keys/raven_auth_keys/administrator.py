@@ -49,6 +49,8 @@ def read_environment(*, is_loopback: bool) -> Entry | None:
         key_id=ENVIRONMENT_KEY_ID,
         name="Administrator (environment)",
         scopes=frozenset((*PROXY_SCOPES, *ADMIN_SCOPES)),
+        role="owner",
+        is_operator=True,
         attributes={"environment": "live"},
     )
     return Entry(digest_of(value), principal)

@@ -21,7 +21,8 @@ from raven_proxy import ConfigError, GatewayError
 from raven_proxy.config import Config, decode_table, load
 from raven_proxy.storage import WATCH_INTERVAL_S, SQLiteStorage
 
-from .keys import ADMIN_SCOPES, PROXY_SCOPES, Issued, Key, KeyStore, NewKey
+from .keys import ADMIN_SCOPES, PROXY_SCOPES, Key, NewKey
+from .store import Issued, KeyStore
 
 __all__ = ["keys_group"]
 
@@ -111,7 +112,7 @@ def list_keys(path: Path, as_json: bool) -> None:
 @click.argument("key_id")
 @_on_database
 def revoke(path: Path, key_id: str) -> None:
-    """Make a key useless for good."""
+    """Switch a key off, from the next request on."""
     _require_database(path)
     known = _run(path, lambda store: store.get(key_id), changes=False)
     if not known.is_active:

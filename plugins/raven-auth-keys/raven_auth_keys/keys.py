@@ -1,8 +1,7 @@
-"""Virtual keys: what one is, and how it is made, listed, rotated and revoked.
+"""Virtual keys: what one is, and the rules about its fields.
 
-Responsible for the table `keys` and the rules about its fields. The secret itself is in the answer
-of `create` and `rotate` and nowhere else: the table holds its SHA-256 digest. Who calls, and with
-which rights, is judged before.
+Responsible for the table `keys` and the resource `/keys`. The secret itself is in the answer of a create
+and a rotate and nowhere else: the table holds its SHA-256 digest.
 """
 
 from __future__ import annotations
@@ -11,18 +10,19 @@ import hashlib
 import ipaddress
 import secrets
 import time
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from raven_proxy import InvalidRequest, NotFound, Refused
-from raven_proxy.storage import Row, Storage, Transaction
+from raven_proxy import Forbidden, Refused
+from raven_proxy.resources import Action, ActionCall, Caller, Change, Record, Resource, invalid, outranks
+from raven_proxy.storage import Transaction
 
 __all__ = [
-    "ADMIN_SCOPES", "DEFAULT_ORGANIZATION", "PROXY_SCOPES", "TOPIC", "Issued", "Key", "KeyStore", "NewKey",
-    "digest_of",
+    "ADMIN_SCOPES", "KEYS", "MIGRATIONS", "PROXY_SCOPES", "Key", "NewKey", "Rotation", "digest_of", "rotate",
 ]  # fmt: skip
 
 PROXY_SCOPES = (
@@ -30,9 +30,6 @@ PROXY_SCOPES = (
     "files:read", "files:write", "models:read", "usage:read",
 )  # fmt: skip
 ADMIN_SCOPES = ("admin:read", "admin:write")
-DEFAULT_ORGANIZATION = "org_default"
-TOPIC = "keys"
-"""What is bumped whenever a key changes."""
 
 MIGRATIONS = (
     """CREATE TABLE keys (
@@ -44,14 +41,16 @@ MIGRATIONS = (
       max_concurrency INTEGER, on_disconnect TEXT NOT NULL, is_active INTEGER NOT NULL,
       expires_at INTEGER, created_at INTEGER NOT NULL, last_used_at INTEGER
     )""",
+    # Who had an administrator's key before there was a management API, had it from the command line.
+    """ALTER TABLE keys ADD COLUMN is_operator INTEGER NOT NULL DEFAULT 0;
+    UPDATE keys SET is_operator = 1 WHERE scopes LIKE '%"admin:write"%';""",
 )
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SECRET_LENGTH = 32  # of 62 letters: 190 bits
 _PREFIX_LENGTH = 12
 _MAX_ENTRIES = 1000
-_LISTS = ("scopes", "allowed_models", "ip_allowlist")
-_TIMES = ("expires_at", "created_at", "last_used_at")
+_MAX_GRACE_S = 30 * 86_400
 
 Scope = Literal[
     "chat:write", "embeddings:write", "images:write", "audio:write", "video:write", "files:read",
@@ -63,14 +62,14 @@ Time = Annotated[datetime, Meta(tz=True)]
 
 
 class NewKey(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """What can be said of a key when it is made; the body of `POST /keys`.
+    """What can be said of a key; the body of `POST /keys`.
 
     `None` means no limit. An empty list is refused, because it can be read both ways. `allowed_models`
     are glob patterns, `ip_allowlist` networks in CIDR form. Rates are per minute and day, in requests
     and tokens.
     """
 
-    name: str
+    name: Annotated[str, Meta(max_length=200)]
     environment: Environment = "live"
     scopes: tuple[Scope, ...] | None = None  # None: every proxy scope, no admin scope
     allowed_models: tuple[str, ...] | None = None
@@ -84,6 +83,26 @@ class NewKey(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     expires_at: Time | None = None
     ip_allowlist: tuple[str, ...] | None = None
     on_disconnect: Literal["cancel", "drain"] = "cancel"
+    is_active: bool = True
+
+
+class Shown(msgspec.Struct, kw_only=True, rename="camel"):
+    """What reading a key adds: the beginning of its secret, and when it was last used."""
+
+    prefix: str
+    last_used_at: datetime | None
+
+
+class ShownOnce(msgspec.Struct, kw_only=True):
+    """What a create and a rotate add, this once: the secret."""
+
+    key: str
+
+
+class Rotation(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """The body of `POST /keys/{id}/rotate`: how long the former secret goes on, in seconds."""
+
+    grace_s: Annotated[int, Meta(ge=0, le=_MAX_GRACE_S)] = 0
 
 
 class Key(msgspec.Struct, kw_only=True, frozen=True, rename="camel"):
@@ -111,164 +130,136 @@ class Key(msgspec.Struct, kw_only=True, frozen=True, rename="camel"):
     last_used_at: datetime | None
 
 
-class Issued(msgspec.Struct, frozen=True):
-    """A key with its secret: the only time that the secret is known."""
-
-    key: Key
-    secret: str
-
-    def __repr__(self) -> str:
-        return f"Issued({self.key.id!r})"
-
-
-class KeyStore:
-    """The keys of a gateway.
-
-    With `organization_id` a method sees that organization's keys only; another's are NotFound. Every
-    change is announced to all processes in the transaction that makes it.
-    """
-
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
-
-    async def migrate(self) -> None:
-        """Create or update the table. Raises ConfigError."""
-        await self._storage.migrate("auth-keys", MIGRATIONS)
-
-    async def create(self, new: NewKey, *, organization_id: str = DEFAULT_ORGANIZATION) -> Issued:
-        """Make a key. Raises InvalidRequest with `param` for a field that makes no sense."""
-        _check(new)
-        async with self._storage.transaction() as transaction:
-            return await _insert(transaction, new, organization_id)
-
-    async def create_first_administrator(self) -> Issued | None:
-        """Make an administrator's key if there is none that works; safe in several processes at once."""
-        sql = """SELECT 1 AS found FROM keys WHERE is_active = 1 AND scopes LIKE '%"admin:write"%'
-                 AND (expires_at IS NULL OR expires_at > ?)"""
-        new = NewKey(name="First administrator", scopes=(*PROXY_SCOPES, *ADMIN_SCOPES))  # type: ignore[arg-type]
-        async with self._storage.transaction() as transaction:
-            if await transaction.fetch_one(sql, (int(time.time()),)):
-                return None
-            return await _insert(transaction, new, DEFAULT_ORGANIZATION)
-
-    async def list_all(self, *, organization_id: str | None = None) -> list[Key]:
-        """List the keys, revoked ones too, the oldest first."""
-        rows = await self._storage.fetch_all("SELECT * FROM keys ORDER BY created_at, id")
-        return [_read(row) for row in rows if organization_id in (None, row["organization_id"])]
-
-    async def get(self, key_id: str, *, organization_id: str | None = None) -> Key:
-        """Give one key. Raises NotFound."""
-        return _read(await _find(self._storage, key_id, organization_id))
-
-    async def revoke(self, key_id: str, *, organization_id: str | None = None) -> Key:
-        """Make a key useless for good, from the next request on. Raises NotFound."""
-        sql = """UPDATE keys SET is_active = 0, previous_digest = NULL, previous_until = NULL
-                 WHERE id = ? RETURNING *"""
-        async with self._storage.transaction() as transaction:
-            await _find(transaction, key_id, organization_id)
-            rows = await transaction.fetch_all(sql, (key_id,))
-            await transaction.bump(TOPIC)
-        return _read(rows[0])
-
-    async def rotate(self, key_id: str, *, grace_s: int = 0, organization_id: str | None = None) -> Issued:
-        """Give a key a new secret; the old one goes on for `grace_s` seconds, by default not at all.
-
-        Raises NotFound, and Refused (409) for a revoked key.
-        """
-        sql = """UPDATE keys SET digest = :digest, prefix = :prefix, previous_until = :until,
-                 previous_digest = CASE WHEN :until IS NULL THEN NULL ELSE digest END
-                 WHERE id = :id RETURNING *"""
-        until = int(time.time()) + grace_s if grace_s > 0 else None
-        async with self._storage.transaction() as transaction:
-            row = await _find(transaction, key_id, organization_id)
-            if not row["is_active"]:
-                raise Refused("A revoked key cannot be rotated; create a new one.", status=409)
-            secret = _make_secret(row["environment"])
-            fields = {"id": key_id, "until": until, **_traces(secret)}
-            rows = await transaction.fetch_all(sql, fields)
-            await transaction.bump(TOPIC)
-        return Issued(_read(rows[0]), secret)
-
-
 def digest_of(secret: str) -> str:
     """Give what the table holds of a secret: its SHA-256 digest in hexadecimal."""
     return hashlib.sha256(secret.encode("utf-8", "backslashreplace")).hexdigest()
 
 
-async def _insert(transaction: Transaction, new: NewKey, organization_id: str) -> Issued:
-    secret = _make_secret(new.environment)
-    fields: dict[str, Any] = {name: getattr(new, name) for name in NewKey.__struct_fields__}
-    fields["scopes"] = sorted(set(PROXY_SCOPES if new.scopes is None else new.scopes))
-    for name in _LISTS:
-        if fields[name] is not None:
-            fields[name] = msgspec.json.encode(fields[name]).decode()
-    fields["expires_at"] = int(new.expires_at.timestamp()) if new.expires_at is not None else None
-    fields |= {
-        "id": "key_" + _random(20),
-        "organization_id": organization_id,
-        "is_active": 1,
-        "created_at": int(time.time()),
-        **_traces(secret),
-    }
-    columns, places = ", ".join(fields), ", ".join(f":{name}" for name in fields)
-    sql = f"INSERT INTO keys ({columns}) VALUES ({places}) RETURNING *"  # noqa: S608 - our own names
-    rows = await transaction.fetch_all(sql, fields)
-    await transaction.bump(TOPIC)
-    return Issued(_read(rows[0]), secret)
-
-
-async def _find(where: Storage | Transaction, key_id: str, organization_id: str | None) -> Row:
-    row = await where.fetch_one("SELECT * FROM keys WHERE id = ?", (key_id,))
-    if row is None or organization_id not in (None, row["organization_id"]):
-        raise NotFound("There is no such key.")
-    return row
-
-
-def _read(row: Row) -> Key:
-    fields = {name: row[name] for name in Key.__struct_fields__}
-    for name in _LISTS:
-        if fields[name] is not None:
-            fields[name] = tuple(msgspec.json.decode(fields[name]))
-    for name in _TIMES:
-        if fields[name] is not None:
-            fields[name] = datetime.fromtimestamp(fields[name], UTC)
-    fields["is_active"] = bool(fields["is_active"])
-    return Key(**fields)
-
-
-def _random(length: int) -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
-
-
 def _make_secret(environment: str) -> str:
-    return f"rk_{environment}_{_random(_SECRET_LENGTH)}"
+    """Make a secret of 190 random bits."""
+    return f"rk_{environment}_" + "".join(secrets.choice(_ALPHABET) for _ in range(_SECRET_LENGTH))
 
 
-def _traces(secret: str) -> dict[str, str]:
+def _traces_of(secret: str) -> dict[str, str]:
+    """Give the columns that a secret leaves."""
     return {"digest": digest_of(secret), "prefix": secret[:_PREFIX_LENGTH]}
 
 
-def _check(new: NewKey) -> None:
-    if not new.name.strip() or len(new.name) > 200 or not new.name.isprintable():
-        raise _invalid("name", "must have 1 to 200 printable characters")
+# -- the rules ---------------------------------------------------------------------------
+
+
+async def _judge(change: Change[NewKey]) -> None:
+    new, before = change.body, change.before
+    _check_fields(new)
+    if new.expires_at is not None and "expires_at" in change.given:
+        is_same = before is not None and before.body.expires_at == new.expires_at
+        if not is_same and not time.time() < new.expires_at.timestamp() < 2**40:
+            raise invalid("expiresAt", "must be in the future")
+    scopes = tuple(sorted(set(PROXY_SCOPES if new.scopes is None else new.scopes)))
+    change.body = msgspec.structs.replace(new, scopes=scopes)
+    _check_reach(change.caller, scopes)
+    if before is None:
+        secret = _make_secret(new.environment)
+        is_operator = (
+            change.caller.is_operator and change.caller.actor == "system" and "admin:write" in scopes
+        )
+        change.columns |= {**_traces_of(secret), "is_operator": int(is_operator)}
+        change.reply["key"] = secret
+        return
+    _check_reach(change.caller, before.body.scopes or ())
+    if new.environment != before.body.environment:
+        raise invalid("environment", "stands in the secret; create another key")
+
+
+async def _forget(caller: Caller, record: Record[NewKey], transaction: Transaction) -> None:
+    del transaction
+    _check_reach(caller, record.body.scopes or ())
+
+
+async def _show(record: Record[NewKey]) -> Mapping[str, Any]:
+    last_used_at = record.columns["last_used_at"]
+    return {
+        "prefix": record.columns["prefix"],
+        "lastUsedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last_used_at))
+        if last_used_at
+        else None,
+    }
+
+
+async def rotate(call: ActionCall) -> dict[str, Any]:
+    """`POST /keys/{id}/rotate`: give a key a new secret; the former one goes on for `graceS` seconds.
+
+    Raises Refused (409) for a key that is switched off.
+    """
+    record: Record[NewKey] = call.record  # type: ignore[assignment]  # an action on one record has it
+    _check_reach(call.caller, record.body.scopes or ())
+    if not record.body.is_active:
+        raise Refused("A revoked key cannot be rotated; create a new one.", status=409)
+    secret = _make_secret(record.body.environment)
+    grace_s = call.body.grace_s
+    columns = {
+        **_traces_of(secret),
+        "previous_digest": record.columns["digest"] if grace_s else None,
+        "previous_until": int(time.time()) + grace_s if grace_s else None,
+    }
+    rotated = await call.records.write_columns(KEYS, record, columns, call.caller, "rotate")
+    return await call.records.show(KEYS, rotated) | {"key": secret}
+
+
+def _check_reach(caller: Caller, scopes: tuple[str, ...]) -> None:
+    """Refuse who would get, change or learn a key that may do more than they may themselves."""
+    beyond = sorted(set(scopes) - caller.scopes)
+    if beyond and caller.actor != "system":
+        raise Forbidden(
+            f"A key with the scope {beyond[0]} takes somebody who has it.",
+            code="missing_scope",
+            param="scopes",
+        )
+    if set(scopes) & set(ADMIN_SCOPES) and not outranks(caller.role, "admin"):
+        raise Forbidden(
+            f"A key that administers takes the role admin; yours is {caller.role}.", param="scopes"
+        )
+
+
+def _check_fields(new: NewKey) -> None:
+    if not new.name.strip() or not new.name.isprintable():
+        raise invalid("name", "must have 1 to 200 printable characters")
     for param, entries in (
         ("scopes", new.scopes),
         ("allowedModels", new.allowed_models),
         ("ipAllowlist", new.ip_allowlist),
     ):
         if entries is not None and not 0 < len(entries) <= _MAX_ENTRIES:
-            raise _invalid(param, f"must be null for no limit, or have 1 to {_MAX_ENTRIES} entries")
+            raise invalid(param, f"must be null for no limit, or have 1 to {_MAX_ENTRIES} entries")
     for pattern in new.allowed_models or ():
         if not pattern or not pattern.isprintable():
-            raise _invalid("allowedModels", f"the pattern {pattern!r} matches no name")
+            raise invalid("allowedModels", f"the pattern {pattern!r} matches no name")
     for network in new.ip_allowlist or ():
         try:
             ipaddress.ip_network(network)
         except ValueError as error:
-            raise _invalid("ipAllowlist", str(error)) from None
-    if new.expires_at is not None and not time.time() < new.expires_at.timestamp() < 2**40:
-        raise _invalid("expiresAt", "must be in the future")
+            raise invalid("ipAllowlist", str(error)) from None
 
 
-def _invalid(param: str, message: str) -> InvalidRequest:
-    return InvalidRequest(f"{param}: {message}.", type="validation_error", param=param)
+KEYS: Resource[NewKey] = Resource(
+    name="keys",
+    singular="key",
+    table="keys",
+    prefix="key_",
+    body=NewKey,
+    shown=Shown,
+    created=ShownOnce,
+    summary="Virtual keys",
+    unique=(),
+    filters=("memberId", "environment", "plan"),
+    write_role="developer",
+    check=_judge,
+    forget=_forget,
+    show=_show,
+    actions=(
+        Action(
+            name="rotate", summary="Give a key a new secret, shown this once", run=rotate, body=Rotation,
+            reply=ShownOnce,
+        ),
+    ),
+)  # fmt: skip

@@ -77,6 +77,8 @@ def _read_principal(row: Row) -> Principal:
         scopes=frozenset(msgspec.json.decode(row["scopes"])),
         allowed_models=None if allowed_models is None else tuple(msgspec.json.decode(allowed_models)),
         on_disconnect=row["on_disconnect"],
+        role="owner" if row["is_operator"] else "admin",
+        is_operator=bool(row["is_operator"]),
         attributes=attributes,
     )
 

@@ -17,6 +17,7 @@ from raven_auth_keys import ADMIN_SCOPES, PROXY_SCOPES, AuthKeys, Issued, KeySto
 from raven_auth_keys.keys import digest_of
 
 from raven_proxy import ConfigError, Forbidden, Principal, Unauthenticated
+from raven_proxy.organizations import Organizations
 from raven_proxy.storage import SQLiteStorage
 
 STRONG = "8Xk2-mQp7_vRz4Lw9TnB3"
@@ -32,6 +33,7 @@ class Worker:
         self.plugin = AuthKeys()
         self.gateway: Any = SimpleNamespace(
             storage=storage,
+            organizations=Organizations(),
             config=SimpleNamespace(is_loopback=lambda: listen_on_loopback),
             announce=lambda kind, value: self.announced.append((kind, value)),
         )
