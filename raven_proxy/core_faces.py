@@ -44,12 +44,16 @@ def core_faces(gateway: Gateway) -> tuple[Face, ...]:
             ) from error
         return _json({"success": True, "plugins": [plugin.name for plugin in gateway.pipeline.plugins]})
 
+    async def openapi(exchange: Exchange) -> Reply:
+        return Reply(200, dict(_JSON), exchange.pipeline.document())
+
     get = ("GET",)
     plain: dict[str, Any] = {"read_call": read_nothing, "json_body": False}
     return (
         Face(name="live", path="/health/live", methods=get, serve=live, public=True, **plain),
         Face(name="ready", path="/health/ready", methods=get, serve=ready, public=True, **plain),
         Face(name="reload", path="/reload", serve=reload, scope="admin:write", **plain),
+        Face(name="openapi", path="/openapi.json", methods=get, serve=openapi, public=True, **plain),
         Face(name="models", path="/v1/models", methods=get, serve=list_models, scope="models:read", **plain),
         Face(
             name="model",

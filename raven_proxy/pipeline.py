@@ -18,6 +18,7 @@ from .errors import PLUGIN_FAULTS, GatewayError, PluginFailed
 from .exchange import Exchange
 from .faces import Face
 from .headers import Network
+from .openapi import describe
 from .tasks import resume
 
 if TYPE_CHECKING:
@@ -86,12 +87,19 @@ class Pipeline:
         self.check_reply = hooks["check_reply"]
         self.finish_exchange = hooks["finish_exchange"]
         self.logs_access = config.access_log and config.log_level in {"debug", "info"}
+        self._document = b""
         self.in_flight = 0
         self.is_draining = False  # replies then ask clients to close
 
     def faces(self) -> tuple[Face, ...]:
         """List every registered face and route."""
         return self.routes.faces
+
+    def document(self) -> bytes:
+        """Give `/openapi.json`; made when it is first asked for."""
+        if not self._document:
+            self._document = msgspec.json.encode(describe(self.routes.faces))
+        return self._document
 
 
 async def call_first(calls: tuple[HookCall, ...], subject: Any) -> Any:

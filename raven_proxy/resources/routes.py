@@ -6,10 +6,11 @@ Roles and scopes stand on the faces, where the gateway checks them as it does fo
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp.web import BaseRequest
+from msgspec import Meta
 
 from raven_proxy.errors import NotFound, Unauthenticated
 from raven_proxy.exchange import Exchange, Reply
@@ -24,7 +25,11 @@ __all__ = ["caller_of", "make_faces", "reply_json"]
 
 _Serve = Callable[[Exchange], Awaitable[Reply]]
 _PAGING = (
-    Query(name="limit", type=int, summary=f"At most so many, 1 to {MAX_LIMIT}"),
+    Query(
+        name="limit",
+        type=Annotated[int, Meta(ge=1, le=MAX_LIMIT)],
+        summary=f"At most so many, 1 to {MAX_LIMIT}",
+    ),
     Query(name="after", type=str, summary="The id of the last one that you have seen"),
 )
 

@@ -29,7 +29,7 @@ from raven_proxy.mock import ScriptedReply
 from .conftest import Case
 from .wire import CHAT, chat, post
 
-PUBLIC = {"live", "ready"} | {  # documentation: list prices, no customer's; public_pricing = false closes it
+PUBLIC = {"live", "ready", "openapi"} | {  # documentation: list prices, no customer's; public_pricing = false closes it
     "pricing", "pricing.css", "pricing.js", "pricing.json",
 }  # fmt: skip
 
