@@ -1,14 +1,15 @@
-"""The gateway's own routes: health, models, reload."""
+"""The gateway's own routes: health, models, reload, its own description."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from .errors import ConfigError, GatewayError
 from .exchange import Exchange, Reply
-from .faces import Face, read_nothing
+from .faces import Doc, Face, Query, read_nothing
 from .model_list import get_model, list_models
 
 if TYPE_CHECKING:
@@ -19,9 +20,34 @@ __all__ = ["core_faces"]
 _JSON = {"Content-Type": "application/json"}
 
 
+_GET = ("GET",)
+_PLAIN: dict[str, Any] = {"read_call": read_nothing, "json_body": False}
+_PAGING = (
+    Query(name="limit", type=Annotated[int, Meta(ge=1, le=1000)], summary="At most so many; all if left out"),
+    Query(name="after", summary="The id of the last one that you have seen"),
+    Query(name="before", summary="The id of the first one that you have seen"),
+)
+
+
+class Health(msgspec.Struct):
+    """How the gateway is: "ok", or "draining" (503)."""
+
+    status: str
+
+
+class Reloaded(msgspec.Struct):
+    """The plugins that are on now."""
+
+    success: bool
+    plugins: list[str]
+
+
 def core_faces(gateway: Gateway) -> tuple[Face, ...]:
     """Build the faces that need no plugin."""
+    return (*_health(gateway), _reload(gateway), _OPENAPI, *_MODELS)
 
+
+def _health(gateway: Gateway) -> tuple[Face, ...]:
     async def live(exchange: Exchange) -> Reply:
         del exchange
         return _json({"status": "ok"})
@@ -32,6 +58,17 @@ def core_faces(gateway: Gateway) -> tuple[Face, ...]:
             return _json({"status": "draining"}, status=503)
         return _json({"status": "ok"})
 
+    alive = Doc(summary="Whether the process answers", tag="gateway", reply=Health)
+    willing = Doc(summary="Whether it takes new requests", tag="gateway", reply=Health)
+    return (
+        Face(name="live", path="/health/live", methods=_GET, serve=live, public=True, doc=alive, **_PLAIN),
+        Face(
+            name="ready", path="/health/ready", methods=_GET, serve=ready, public=True, doc=willing, **_PLAIN
+        ),
+    )
+
+
+def _reload(gateway: Gateway) -> Face:
     async def reload(exchange: Exchange) -> Reply:
         del exchange
         if gateway.reload is None:
@@ -44,26 +81,29 @@ def core_faces(gateway: Gateway) -> tuple[Face, ...]:
             ) from error
         return _json({"success": True, "plugins": [plugin.name for plugin in gateway.pipeline.plugins]})
 
-    async def openapi(exchange: Exchange) -> Reply:
-        return Reply(200, dict(_JSON), exchange.pipeline.document())
+    doc = Doc(summary="Read config and plugins again", tag="gateway", reply=Reloaded)
+    return Face(name="reload", path="/reload", serve=reload, scope="admin:write", doc=doc, **_PLAIN)
 
-    get = ("GET",)
-    plain: dict[str, Any] = {"read_call": read_nothing, "json_body": False}
-    return (
-        Face(name="live", path="/health/live", methods=get, serve=live, public=True, **plain),
-        Face(name="ready", path="/health/ready", methods=get, serve=ready, public=True, **plain),
-        Face(name="reload", path="/reload", serve=reload, scope="admin:write", **plain),
-        Face(name="openapi", path="/openapi.json", methods=get, serve=openapi, public=True, **plain),
-        Face(name="models", path="/v1/models", methods=get, serve=list_models, scope="models:read", **plain),
-        Face(
-            name="model",
-            path="/v1/models/{id:path}",
-            methods=get,
-            serve=get_model,
-            scope="models:read",
-            **plain,
-        ),
-    )
+
+async def _show_document(exchange: Exchange) -> Reply:
+    return Reply(200, dict(_JSON), exchange.pipeline.document())
+
+
+_OPENAPI = Face(
+    name="openapi", path="/openapi.json", methods=_GET, serve=_show_document, public=True,
+    doc=Doc(summary="This document", tag="gateway", reply=dict[str, Any]), **_PLAIN,
+)  # fmt: skip
+_MODELS = (
+    Face(
+        name="models", path="/v1/models", methods=_GET, serve=list_models, scope="models:read",
+        **_PLAIN,
+        doc=Doc(summary="What this key may call", tag="models", reply=dict[str, Any], query=_PAGING),
+    ),
+    Face(
+        name="model", path="/v1/models/{id:path}", methods=_GET, serve=get_model, scope="models:read",
+        doc=Doc(summary="One model", tag="models", reply=dict[str, Any]), **_PLAIN,
+    ),
+)  # fmt: skip
 
 
 def _json(value: Any, status: int = 200) -> Reply:

@@ -29,7 +29,8 @@ from raven_proxy.mock import ScriptedReply
 from .conftest import Case
 from .wire import CHAT, chat, post
 
-PUBLIC = {"live", "ready", "openapi"} | {  # documentation: list prices, no customer's; public_pricing = false closes it
+# Documentation: what is open source anyway, and list prices; public_pricing = false closes those.
+PUBLIC = {"live", "ready", "openapi"} | {
     "pricing", "pricing.css", "pricing.js", "pricing.json",
 }  # fmt: skip
 
