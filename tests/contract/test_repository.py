@@ -23,7 +23,8 @@ MODULES = sorted(
     path
     for folder in (ROOT / "raven_proxy", *PLUGINS, ROOT / "examples")
     for path in folder.rglob("*.py")
-    if "tests" not in path.relative_to(ROOT).parts and "__pycache__" not in path.parts
+    # Snippets are what a page shows: a reader's first lines, not modules of ours.
+    if not {"tests", "__pycache__", "snippets"} & set(path.relative_to(ROOT).parts)
 )
 VAGUE = {"utils", "util", "helpers", "helper", "common", "base", "manager", "managers", "misc", "lib"}
 ELSEWHERE = {
