@@ -6,10 +6,6 @@ that went out as an attempt.
 
 from __future__ import annotations
 
-import re
-
-import msgspec
-
 from .catalogue import may_call
 from .collector import Collector
 from .connection import StaleConnection, UpstreamConnection
@@ -18,43 +14,16 @@ from .errors import (
     GatewayError,
     InvalidRequest,
     NoActiveKey,
-    NotFound,
     Overloaded,
     UpstreamError,
 )
 from .exchange import Attempt, Candidate, Credential, Exchange, Outgoing, Principal, ReplyHead
-from .faces import Call, Face
 from .headers import read_reply
 from .pipeline import call_all, call_first
-from .splice import scan
 
-__all__ = ["find_raw_face", "forward", "resolve"]
+__all__ = ["check_model", "forward", "resolve"]
 
-_PROXY_KEY = re.compile(r"rk_(?:live|test)_")  # the query goes up as it is, and no key of ours with it
 _MAX_ERROR_BYTES = 256 * 1024
-_MAX_MODEL = 512  # characters
-
-
-def find_raw_face(exchange: Exchange) -> Face:
-    """Find what a `/v1/{provider}/{endpoint}` request speaks, and whom it addresses.
-
-    A known endpoint is judged like its face, with its scope; an unknown one passes untouched.
-    """
-    name = exchange.params["provider"]
-    candidates = exchange.pipeline.catalogue.raw_upstreams(name)
-    if not candidates:
-        raise NotFound(f"There is no provider or upstream named {name!r}.")
-    if _PROXY_KEY.search(exchange.request.raw_path):
-        raise InvalidRequest(
-            "A proxy key stands in the query; send it in the Authorization header.", param="query"
-        )
-    exchange.candidates = candidates
-    provider = candidates[0].upstream.provider
-    face = provider.find_face(exchange.request.method, exchange.params["endpoint"])
-    if face is None:
-        return msgspec.structs.replace(exchange.face, read_call=_read_opaque, json_body=False)
-    # Said here too: a provider that forgot would send the request by its model's name.
-    return face if face.raw else msgspec.structs.replace(face, raw=True)
 
 
 def resolve(exchange: Exchange) -> None:
@@ -204,19 +173,3 @@ async def _read_error(exchange: Exchange, connection: UpstreamConnection, head: 
         return b""  # its status says enough
     exchange.attempts[-1].error = str(head.status)
     return body
-
-
-def _read_opaque(body: bytes) -> Call:
-    """Judge what can be judged of a body that no face describes: a JSON object's model, if any."""
-    if body.lstrip()[:1] != b"{":
-        return Call()
-    members = scan(body)
-    span = members.get("model")
-    model = msgspec.json.decode(body[slice(*span)]) if span else None
-    if not isinstance(model, str):
-        return Call(members=members)
-    if len(model) > _MAX_MODEL or not model.isprintable():  # it goes into a reply header and the log
-        raise InvalidRequest(
-            f"model: give a name of at most {_MAX_MODEL} printable characters.", param="model"
-        )
-    return Call(model=model, members=members)

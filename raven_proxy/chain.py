@@ -13,7 +13,8 @@ import structlog
 from .encoding import Inflater, open_decoder
 from .errors import PLUGIN_FAULTS, GatewayError, PluginFailed
 from .exchange import Exchange, ReplyHead
-from .providers import Tally, UsageTap
+from .metering import OpaqueTap
+from .providers import Provider, Tally, UsageTap
 from .translation import SSE, Translation
 
 __all__ = ["Chain", "NamedStage", "open_chain"]
@@ -57,7 +58,7 @@ class Chain:
     @property
     def is_metered(self) -> bool:
         """Whether somebody watches for the dialect's own end."""
-        return self._tap is not None
+        return self._tap is not None and type(self._tap) is not OpaqueTap
 
     def feed(self, data: bytes) -> bytes:
         """Pass the provider's bytes through. Raises GatewayError; a stage fails closed."""
@@ -138,7 +139,7 @@ def open_chain(exchange: Exchange, head: ReplyHead, *, from_provider: bool) -> C
             if isinstance(translator, Translation):
                 tap, content_type, is_translated = translator.tap, translator.content_type, True
         try:
-            tap = tap or provider.open_usage_tap(exchange, head)
+            tap = tap or _open_tap(exchange, head, provider)
         except Exception as error:  # metering never stands in the way of a reply
             _log.error("usage tap failed", request_id=exchange.id, exc_info=error)
     for opener in exchange.pipeline.open_stage:
@@ -158,3 +159,12 @@ def open_chain(exchange: Exchange, head: ReplyHead, *, from_provider: bool) -> C
         if stage is not None:
             stages.append(NamedStage(opener.plugin, stage.feed, stage.close))
     return Chain(exchange, decoder, tap, tuple(stages), content_type, is_translated=is_translated)
+
+
+def _open_tap(exchange: Exchange, head: ReplyHead, provider: Provider) -> UsageTap | None:
+    if not exchange.face.opaque:
+        return provider.open_usage_tap(exchange, head)
+    if exchange.model is None:
+        return None
+    tap = provider.open_usage_tap(exchange, head)
+    return OpaqueTap(tap) if tap is not None else None

@@ -132,6 +132,7 @@ class Face(msgspec.Struct, frozen=True, kw_only=True):
     serve: Callable[[Exchange], Awaitable[Reply]] | None = None
     public: bool = False
     raw: bool = False  # the provider's own API: the request goes up byte for byte
+    opaque: bool = False  # raw, and nobody knows what it does or costs: `raw.find_raw_face`
     needs_model: bool = True  # False: `choose_upstreams` hooks find the place (files, stored replies)
     streams_json: bool = False  # a stream may be one JSON document in pieces: it is not collected
     doc: Doc | None = None

@@ -33,6 +33,7 @@ from .intake import check_protocol, read_body, require_json
 from .observation import Observation
 from .organizations import Organizations
 from .pipeline import Pipeline, call_first, settle
+from .raw import find_raw_face
 from .replies import send_error
 from .resources import Records, outranks
 from .routes import check_path
@@ -163,7 +164,7 @@ class Gateway:
         exchange.client_address = client_address(request.remote or "", headers, pipeline.trusted)
         exchange.principal = principal = await self._authenticate(exchange)
         if face.raw:
-            exchange.face = face = attempts.find_raw_face(exchange)
+            exchange.face = face = find_raw_face(exchange)
         if face.scope is not None and face.scope not in principal.scopes:
             raise Forbidden(f"This key lacks the scope {face.scope}.", code="missing_scope")
         if face.role is not None and not outranks(principal.role, face.role):

@@ -14,17 +14,19 @@ import msgspec
 from . import hub
 from .errors import UpstreamError
 from .exchange import Usage
-from .providers import Tally, estimate_prompt, estimate_tokens
+from .providers import Tally, UsageTap, estimate_prompt, estimate_tokens
 from .refusals import scrub
 
 if TYPE_CHECKING:
     from .dialects import Reader
     from .exchange import Exchange
 
-__all__ = ["UNREADABLE", "EventTap", "Meter", "WholeTap"]
+__all__ = ["UNREADABLE", "EventTap", "Meter", "OpaqueTap", "WholeTap"]
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What a reader may raise for bytes that it cannot make sense of."""
+
+_MOST_OPAQUE = 4 * 2**20  # bytes of a reply of unknown shape that are looked at
 
 _WRITTEN = (hub.TextDelta, hub.ReasoningDelta, hub.RefusalDelta)
 
@@ -132,6 +134,33 @@ class WholeTap:
         else:
             meter.usage, meter.is_complete = reply.usage, True
         return meter.tally()
+
+
+class OpaqueTap:
+    """Meters a reply of an endpoint that nobody knows, with a reader that may or may not understand it.
+
+    Only usage that the provider reported counts, and nothing about the reply can be wrong.
+    """
+
+    __slots__ = ("_size", "_tap")
+
+    def __init__(self, tap: UsageTap) -> None:
+        self._tap: UsageTap | None = tap
+        self._size = 0
+
+    def feed(self, data: bytes) -> None:
+        """Look at the next bytes; a long reply is not looked at any more."""
+        self._size += len(data)
+        if self._size > _MOST_OPAQUE:
+            self._tap = None
+        if self._tap is not None:
+            self._tap.feed(data)
+
+    def close(self) -> Tally:
+        """Say what was reported, if anything was."""
+        tally = self._tap.close() if self._tap is not None else Tally()
+        is_reported = tally.usage is not None and not tally.usage.estimated
+        return Tally(tally.usage, tally.finish_reason) if is_reported else Tally()
 
 
 def _is_json(body: bytes) -> bool:

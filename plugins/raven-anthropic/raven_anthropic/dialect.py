@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 
 import msgspec
 
-from raven_proxy.faces import Dialect, Face
+from raven_proxy.faces import Dialect, Face, read_nothing
 
 from .calls import read_count, read_messages
 from .client_side import CountSide, MessagesSide
@@ -34,6 +35,7 @@ COUNT_TOKENS = Dialect(
     statuses=_STATUSES,
     id_header="request-id",
 )
+_OTHER = Dialect("anthropic.other", render_error, statuses=_STATUSES, id_header="request-id")
 
 FACES = (
     Face(
@@ -54,6 +56,7 @@ FACES = (
     ),
 )
 
+_ADMINISTRATION = re.compile(r"(?:v1/)*organizations?(?:/.*)?", re.IGNORECASE)
 _RAW = {
     face.endpoint: msgspec.structs.replace(face, name=f"{face.name}-raw", path="", raw=True) for face in FACES
 }
@@ -64,6 +67,10 @@ def find_raw_face(method: str, endpoint: str) -> Face | None:
 
     With and without `v1/`, as clients put it behind a base URL. None for what is not known here.
     """
-    if method.upper() != "POST":
-        return None
-    return _RAW.get(endpoint.strip("/").removeprefix("v1/"))
+    endpoint = endpoint.strip("/").removeprefix("v1/")
+    if _ADMINISTRATION.fullmatch(endpoint):  # of the account at the vendor, whatever the method
+        return Face(
+            name="anthropic-administration-raw", path="", dialect=_OTHER, scope="admin:write",
+            endpoint=endpoint, read_call=read_nothing, json_body=False, raw=True, needs_model=False,
+        )  # fmt: skip
+    return _RAW.get(endpoint) if method.upper() == "POST" else None

@@ -146,7 +146,7 @@ class AnthropicProvider:
 
     def open_usage_tap(self, exchange: Exchange, head: ReplyHead) -> UsageTap | None:
         """Give a reader of the reply; None where nothing is used, or nothing is known."""
-        if exchange.face.dialect.name != FAMILY:
+        if exchange.face.dialect.name != FAMILY and not exchange.face.opaque:
             return None
         if _is_streamed(exchange, head):
             return StreamTap(exchange, PROVIDER_SIDE.open_reader())

@@ -229,7 +229,7 @@ class BedrockProvider:
         """Give the reader of a reply that passes untouched; None for endpoints not known here."""
         face = exchange.face
         side: Any = face.dialect.provider_side
-        if face.raw and face.dialect is INVOKE:
+        if face.opaque or (face.raw and face.dialect is INVOKE):
             side = InvokeSide(head.headers)
         elif face.raw and face.dialect is not CONVERSE:
             return None

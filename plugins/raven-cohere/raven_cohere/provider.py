@@ -135,8 +135,9 @@ class CohereProvider:
 
     def open_usage_tap(self, exchange: Exchange, head: ReplyHead) -> UsageTap | None:
         """Give a reader of a reply that passes untouched; None for endpoints that are not known here."""
-        side: ProviderSide | None = exchange.face.dialect.provider_side
-        if side is None or not exchange.face.dialect.name.startswith("cohere."):
+        dialect = CHAT if exchange.face.opaque else exchange.face.dialect
+        side: ProviderSide | None = dialect.provider_side
+        if side is None or not dialect.name.startswith("cohere."):
             return None
         if _is_streamed(exchange, head):
             return EventTap(exchange, side.open_reader())

@@ -160,9 +160,9 @@ class GeminiProvider:
     def open_usage_tap(self, exchange: Exchange, head: ReplyHead) -> UsageTap | None:
         """Meter raw paths; None where there is nothing to meter."""
         dialect = exchange.face.dialect
-        if dialect is GENERATE:
+        if dialect is GENERATE or exchange.face.opaque:
             side = GenerateSide()
-            if exchange.stream:
+            if exchange.stream or "event-stream" in head.headers.get("content-type", ""):
                 return EventTap(exchange, side.open_reader())
             return WholeTap(exchange, side.read_reply)
         if dialect is EMBED:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from raven_gemini.native import COUNT, EMBED, GENERATE, find_native_face
+from raven_gemini.native import COUNT, EMBED, GENERATE, VerbCall, find_native_face
 from raven_gemini.provider import GeminiProvider
 
 from raven_proxy import errors, hub
@@ -105,7 +105,7 @@ def test_raw_endpoints_are_known(endpoint: str, dialect: Dialect, stream: bool, 
     [
         ("GET", "models"),
         ("GET", "models/m"),
-        ("POST", "models/m:predict"),
+        ("GET", "models/m:predict"),
         ("POST", "cachedContents"),
         ("POST", ""),
     ],
@@ -113,6 +113,31 @@ def test_raw_endpoints_are_known(endpoint: str, dialect: Dialect, stream: bool, 
 def test_other_endpoints_pass_unknown(method: str, endpoint: str) -> None:
     """They are Google's, and not understood."""
     assert find_native_face(method, endpoint) is None
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body", "choices", "unbounded"),
+    [
+        ("models/m:predict", b"{}", 1, False),
+        ("models/imagen-4.0%3Apredict", b'{"instances":[{},{}]}', 8, False),
+        ("models/m:predict", b'{"instances":[{}],"parameters":{"sampleCount":3}}', 3, False),
+        ("models/m:predict", b'{"instances":1,"parameters":{"sampleCount":-3}}', 1, False),
+        ("models/m:predict", b"no JSON", 1, False),
+        ("publishers/google/models/m:batchGenerateContent", b"{}", 1, True),
+        ("models/m:asyncBatchEmbedContent", b"{}", 1, True),
+    ],
+)
+def test_a_verb_that_is_not_known_is_judged_by_the_paths_model(
+    endpoint: str, body: bytes, choices: int, unbounded: bool
+) -> None:
+    """Whatever the body says; how much is asked for is read where it stands."""
+    face = find_native_face("POST", endpoint)
+    assert face is not None
+    assert face.opaque
+    call = face.read_call(body)
+    assert isinstance(call, VerbCall)
+    assert call.model in {"m", "imagen-4.0"}
+    assert (call.choices, call.unbounded) == (choices, unbounded)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from raven_proxy import Exchange, GatewayError, InvalidRequest, Principal
+from raven_proxy import Exchange, GatewayError, InvalidRequest, Outcome, Principal
 from raven_proxy.exchange import Candidate
 from raven_proxy.gateway import Gateway
 from raven_proxy.providers import prompt_bound
@@ -23,7 +23,7 @@ from raven_proxy.upstream import Upstream
 
 from . import ledger, records
 from .books import Books
-from .estimates import estimate_nano
+from .estimates import estimate_nano, largest_usage
 from .exchanges import INSERT, RowIds, make_row
 from .journal import Journal
 from .pricing import ONE, Tariff, dollars
@@ -34,6 +34,7 @@ __all__ = ["Accounting"]
 _log = structlog.get_logger("raven_meter.accounting")
 _NOTE = "meter"
 _OWN_NAMES = (".local", ".internal", ".lan", ".localhost", ".home.arpa")  # RFC 6762, RFC 8375, and usage
+_PRODUCED = frozenset({Outcome.COMPLETED, Outcome.TRUNCATED, Outcome.CANCELLED})
 _LOOK_EVERY_S = 1.0
 _TURN_OVER_RECORDS = 50_000
 
@@ -79,6 +80,7 @@ class Accounting:
         tariffs = [self._tariff_of(exchange, candidate) for candidate in exchange.candidates]
         if not self._books.bind(principal):
             return
+        self._check_bounded(exchange)
         places = zip(exchange.candidates, tariffs, strict=True)
         estimate = max((self._estimate(exchange, *place) for place in places), default=0)
         claims = self._books.claims(principal, estimate, admission.at)
@@ -109,6 +111,8 @@ class Accounting:
         self._under_way.pop(exchange.id, None)
         admission = exchange.notes.pop(_NOTE, None)  # so that settling twice gives nothing back twice
         principal = exchange.principal
+        if exchange.face.opaque:
+            self._assume_usage(exchange)
         exchange.cost_nano = cost = self._tariffs.price(exchange, rate_multiplier=_rate(principal))
         row = make_row(exchange, self._ids.next(), cost)
         entry = None
@@ -187,7 +191,7 @@ class Accounting:
         """Find what a candidate costs; None where it may cost nothing. Raises InvalidRequest."""
         model = candidate.model or exchange.model
         if model is None:
-            return None  # files and lists cost nothing that a price says
+            return None  # files and lists cost nothing that a price says; see `_check_bounded`
         upstream = candidate.upstream
         tariff = self._tariffs.find(upstream.preset, model)
         if tariff is None and not self._allow_unpriced and not _is_own(upstream):
@@ -198,6 +202,36 @@ class Accounting:
                 param="model",
             )
         return tariff
+
+    def _check_bounded(self, exchange: Exchange) -> None:
+        """Refuse what may cost anything where it must not: a request that names no model, a batch of unknown
+        size. Raises InvalidRequest.
+        """
+        face, call = exchange.face, exchange.call
+        if call.model is not None and not getattr(call, "unbounded", False):
+            return
+        if self._allow_unpriced or not face.needs_model or exchange.request.method != "POST":
+            return
+        if all(_is_own(candidate.upstream) for candidate in exchange.candidates):
+            return
+        raise InvalidRequest(
+            "What this endpoint costs is not known, as the request names no model that has a price, and a "
+            "balance or budget bounds this key. An administrator can let it pass with allow_unpriced.",
+            code="unknown_model_pricing",
+            param="model",
+        )
+
+    def _assume_usage(self, exchange: Exchange) -> None:
+        """Charge a request to an endpoint that nobody knows with what was held, unless its reply says."""
+        candidate, model = exchange.candidate, exchange.model
+        if exchange.usage is not None or model is None or candidate is None or not exchange.first_byte_at:
+            return
+        if exchange.request.method == "POST" and exchange.outcome in _PRODUCED:
+            exchange.usage = largest_usage(
+                exchange,
+                longest=candidate.upstream.describe(candidate.model or model).max_tokens,
+                assumed_output_tokens=self._assumed_output_tokens,
+            )
 
     def _estimate(self, exchange: Exchange, candidate: Candidate, tariff: Tariff | None) -> int:
         if tariff is None:

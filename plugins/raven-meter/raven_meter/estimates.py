@@ -19,7 +19,7 @@ from raven_proxy.providers import prompt_bound
 
 from .pricing import Tariff, cost_nano
 
-__all__ = ["estimate_nano", "tokens_around"]
+__all__ = ["estimate_nano", "largest_usage", "tokens_around"]
 
 _TOOLS = ("tools", "toolConfig", "functions")
 
@@ -33,21 +33,29 @@ def estimate_nano(
     exchange: Exchange, tariff: Tariff, *, longest: int | None, assumed_output_tokens: int
 ) -> int:
     """Estimate what an exchange may cost at most, in nano-dollars; `longest` is the model's own bound."""
+    usage = largest_usage(exchange, longest=longest, assumed_output_tokens=assumed_output_tokens)
+    usual = cost_nano(usage, tariff)
+    if b"cache_control" not in exchange.body:
+        return usual
+    usage.images, usage.cache_write_tokens = 0, usage.prompt_tokens
+    return max(usual, cost_nano(usage, tariff))
+
+
+def largest_usage(exchange: Exchange, *, longest: int | None, assumed_output_tokens: int) -> Usage:
+    """Give what an exchange may use at most; it is what an endpoint that nobody knows is charged for."""
     call = exchange.call
     answer = call.max_output_tokens
     if answer is None:
         answer = min(longest or assumed_output_tokens, assumed_output_tokens)
     answers = getattr(call, "choices", 1)
     prompt = prompt_bound(exchange.body) + tokens_around(call.members)
-    usage = Usage(prompt_tokens=prompt, completion_tokens=answer * answers)
+    written = answer * answers
+    usage = Usage(prompt_tokens=prompt, completion_tokens=written, total_tokens=prompt + written)
+    usage.estimated = True
     if _draws(exchange):
         usage.images = answers
-    usual = cost_nano(usage, tariff)
-    if b"cache_control" not in exchange.body:
-        return usual
-    usage.images, usage.cache_write_tokens = 0, prompt
-    return max(usual, cost_nano(usage, tariff))
+    return usage
 
 
 def _draws(exchange: Exchange) -> bool:
-    return exchange.face.scope == "images:write"
+    return exchange.face.scope == "images:write" or exchange.face.opaque  # it may

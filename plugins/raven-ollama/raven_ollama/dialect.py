@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import unquote
 
 import msgspec
 
 from raven_proxy import errors
-from raven_proxy.faces import Dialect, Face
+from raven_proxy.faces import Dialect, Face, read_nothing
 
 from .calls import read_chat, read_embed
 from .embeddings import EmbeddingsVendor
@@ -38,6 +39,9 @@ def render_stream_error(error: errors.GatewayError, request_id: str) -> bytes:
 CHAT = Dialect("ollama.chat", render_error, render_stream_error, provider_side=ChatVendor())
 GENERATE = Dialect("ollama.generate", render_error, render_stream_error, provider_side=ChatVendor())
 EMBED = Dialect("ollama.embed", render_error, provider_side=EmbeddingsVendor())
+_OTHER = Dialect("ollama.other", render_error)
+
+_ADMINISTRATION = re.compile(r"api/(?:delete|pull|push|create|copy|blobs)(?:/.*)?", re.IGNORECASE)
 
 
 def _raw(endpoint: str, dialect: Dialect) -> Face:
@@ -58,9 +62,30 @@ _RAW = {
     "api/generate": _raw("api/generate", GENERATE),
     "api/embed": _raw("api/embed", EMBED),
     "api/embeddings": _raw("api/embeddings", EMBED),
-}
+    "api/show": Face(
+        name="ollama-show-raw", path="", dialect=_OTHER, scope="models:read", endpoint="api/show",
+        read_call=read_embed, raw=True,
+    ),
+}  # fmt: skip
+
+
+def _administration(endpoint: str) -> Face:
+    return Face(
+        name="ollama-administration-raw",
+        path="",
+        dialect=_OTHER,
+        scope="admin:write",
+        endpoint=endpoint,
+        read_call=read_nothing,
+        json_body=False,
+        raw=True,
+        needs_model=False,
+    )
 
 
 def find_raw_face(method: str, endpoint: str) -> Face | None:
     """Name the face of one of Ollama's own endpoints; None for those that are not known here."""
-    return _RAW.get(unquote(endpoint).strip("/")) if method.upper() == "POST" else None
+    endpoint = unquote(endpoint).strip("/")
+    if _ADMINISTRATION.fullmatch(endpoint):  # whatever the method: it changes which models there are
+        return _administration(endpoint)
+    return _RAW.get(endpoint) if method.upper() == "POST" else None

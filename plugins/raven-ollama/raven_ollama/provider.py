@@ -144,8 +144,9 @@ class OllamaProvider:
 
     def open_usage_tap(self, exchange: Exchange, head: ReplyHead) -> UsageTap | None:
         """Give a reader of a reply that passes untouched; None for endpoints that are not known here."""
-        side: ProviderSide | None = exchange.face.dialect.provider_side
-        if side is None or not exchange.face.dialect.name.startswith("ollama."):
+        dialect = CHAT if exchange.face.opaque else exchange.face.dialect
+        side: ProviderSide | None = dialect.provider_side
+        if side is None or not dialect.name.startswith("ollama."):
             return None
         if _is_streamed(exchange, head):
             return EventTap(exchange, side.open_reader())

@@ -107,7 +107,15 @@ def test_raw_paths_pass_untouched(endpoint: str, make_exchange: Make) -> None:
 
 def test_other_endpoints_are_not_judged() -> None:
     assert find_raw_face("GET", "api/tags") is None
-    assert find_raw_face("POST", "api/pull") is None
+    assert find_raw_face("POST", "api/new") is None
+
+
+@pytest.mark.parametrize("endpoint", ["api/pull", "API/Delete", "api/blobs/sha256:1"])
+def test_what_changes_the_machines_models_is_an_administrators(endpoint: str) -> None:
+    """Whatever the method and the spelling."""
+    faces = [find_raw_face(method, endpoint) for method in ("GET", "POST", "DELETE")]
+    assert {face.scope for face in faces if face is not None} == {"admin:write"}
+    assert None not in faces
 
 
 @pytest.mark.parametrize(

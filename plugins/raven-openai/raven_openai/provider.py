@@ -134,8 +134,9 @@ class OpenAIProvider:
         return operation.open_stage(exchange, head, preset) if operation is not None else None
 
     def open_usage_tap(self, exchange: Exchange, head: ReplyHead) -> UsageTap | None:
-        """Give a reader of the reply; None for endpoints whose dialect is not known here."""
-        operation = OPERATIONS.get(exchange.face.dialect.name)
+        """Give a reader of the reply; None where nothing is metered. What nobody knows may be like a chat."""
+        name = "openai.chat" if exchange.face.opaque else exchange.face.dialect.name
+        operation = OPERATIONS.get(name)
         return operation.open_tap(exchange, head, self._preset(exchange)) if operation is not None else None
 
     def _preset(self, exchange: Exchange) -> Preset:

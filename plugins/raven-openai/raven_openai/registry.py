@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from urllib.parse import unquote
@@ -9,7 +10,7 @@ from urllib.parse import unquote
 import msgspec
 
 from raven_proxy import hub
-from raven_proxy.faces import Face
+from raven_proxy.faces import Face, read_nothing
 
 from . import dialect, media, passing, rerank, responses, stored, vectors
 from .chat.vendor import VENDOR as CHAT_VENDOR
@@ -48,6 +49,7 @@ _RAW: Mapping[tuple[str, str], Face] = MappingProxyType(
     }
 )
 _FINDERS = (rerank.find_raw_face, responses.find_raw_face, stored.find_raw_face)  # paths that hold ids
+_ADMINISTRATION = re.compile(r"(?:openai/|v1/)*(?:organizations?|keys|auth|dashboard)(?:/.*)?", re.IGNORECASE)
 
 
 def serving(preset: Preset) -> dict[str, Operation]:
@@ -58,8 +60,14 @@ def serving(preset: Preset) -> dict[str, Operation]:
 def find_raw_face(method: str, endpoint: str) -> Face | None:
     """Name the face of a vendor's own endpoint: judged by the same rules, sent byte for byte.
 
-    None for endpoints whose dialect is not known here.
+    None for endpoints whose dialect is not known here. What administers the account at the vendor takes
+    `admin:write`, whatever the method.
     """
     method, endpoint = method.upper(), unquote(endpoint).strip("/")  # the vendor will read it so
+    if _ADMINISTRATION.fullmatch(endpoint):
+        return Face(
+            name="openai-administration-raw", path="", methods=(method,), scope="admin:write",
+            endpoint=endpoint, read_call=read_nothing, json_body=False, raw=True, needs_model=False,
+        )  # fmt: skip
     known = _RAW.get((method, endpoint))
     return known or next((face for find in _FINDERS if (face := find(method, endpoint)) is not None), None)

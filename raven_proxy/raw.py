@@ -1,0 +1,98 @@
+"""What a `/v1/{provider}/{endpoint}` request speaks, and what an endpoint takes that nobody knows.
+
+The endpoint is judged percent-decoded; what goes up is what came, byte for byte.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+import msgspec
+
+from .catalogue import may_call
+from .errors import Forbidden, InvalidRequest, NotFound
+from .exchange import Exchange, Principal
+from .faces import Call, Face
+from .splice import scan
+
+__all__ = ["find_raw_face"]
+
+_EVERY = tuple(
+    "chat:write embeddings:write images:write audio:write video:write files:read files:write".split()
+)
+_READS = frozenset({"GET", "HEAD", "POST"})  # a POST makes something, and does not change what is there
+_PROXY_KEY = re.compile(r"rk_(?:live|test)_")  # the query goes up as it is, and no key of ours with it
+_MAX_MODEL = 512  # characters
+
+
+def find_raw_face(exchange: Exchange) -> Face:
+    """Find what a `/v1/{provider}/{endpoint}` request speaks, and whom it addresses.
+
+    An endpoint that the provider knows is judged like its face, with its scope. Any other, a known one
+    in another spelling too, passes untouched, but only for a key that may do all that could be done there:
+    one with every scope for providers (`_EVERY`) that may call every model of the upstream. PUT, PATCH and
+    DELETE also take `admin:write`: they change the operator's account. What such a request costs is for
+    plugins to judge by `Face.opaque`: the meter holds and charges an estimate for the model that the body
+    names, and refuses a POST that names none where anything bounds the caller's money.
+
+    Raises NotFound, InvalidRequest, and Forbidden (`missing_scope`, `model_not_allowed`).
+    """
+    name = exchange.params["provider"]
+    candidates = exchange.pipeline.catalogue.raw_upstreams(name)
+    if not candidates:
+        raise NotFound(f"There is no provider or upstream named {name!r}.")
+    if _PROXY_KEY.search(exchange.request.raw_path):
+        raise InvalidRequest(
+            "A proxy key stands in the query; send it in the Authorization header.", param="query"
+        )
+    exchange.candidates = candidates
+    method, endpoint = exchange.request.method, unquote(exchange.params["endpoint"])
+    face = candidates[0].upstream.provider.find_face(method, endpoint)
+    principal = exchange.principal
+    assert principal is not None
+    if face is None:
+        _check_models(exchange, principal)
+        face = msgspec.structs.replace(exchange.face, read_call=_read_opaque, json_body=False, opaque=True)
+    if face.opaque:
+        _check_scopes(principal, method)
+    # Said here too: a provider that forgot would send the request by its model's name.
+    return face if face.raw else msgspec.structs.replace(face, raw=True)
+
+
+def _check_models(exchange: Exchange, principal: Principal) -> None:
+    if not may_call(principal, None, exchange.candidates):
+        name = exchange.params["provider"]
+        raise Forbidden(
+            "This key may call some models only, and the gateway does not know which model this endpoint "
+            f"calls. Use one that it knows, such as /v1/chat/completions, or a key that may call {name}/*.",
+            code="model_not_allowed",
+            param="model",
+        )
+
+
+def _check_scopes(principal: Principal, method: str) -> None:
+    needed = _EVERY if method in _READS else (*_EVERY, "admin:write")
+    missing = [scope for scope in needed if scope not in principal.scopes]
+    if missing:
+        raise Forbidden(
+            f"The gateway does not know what {method} does at this endpoint, so it takes a key with every "
+            f"scope that it could need; this key lacks {', '.join(missing)}.",
+            code="missing_scope",
+        )
+
+
+def _read_opaque(body: bytes) -> Call:
+    """Judge what can be judged of a body that no face describes: a JSON object's model, if any."""
+    if body.lstrip()[:1] != b"{":
+        return Call()
+    members = scan(body)
+    span = members.get("model")
+    model = msgspec.json.decode(body[slice(*span)]) if span else None
+    if not isinstance(model, str) or not model:
+        return Call(members=members)
+    if len(model) > _MAX_MODEL or not model.isprintable():  # it goes into a reply header and the log
+        raise InvalidRequest(
+            f"model: give a name of at most {_MAX_MODEL} printable characters.", param="model"
+        )
+    return Call(model=model, members=members)

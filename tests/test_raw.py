@@ -1,0 +1,84 @@
+"""Raw paths at the core: how an endpoint is judged, and what goes up."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from raven_proxy import Exchange, hookimpl
+from raven_proxy.harness import ADMINISTRATOR, GatewayStarter, RunningGateway
+from raven_proxy.mock import MockUpstream, ScriptedReply
+
+
+async def send(gateway: RunningGateway, method: str, path: str, body: bytes = b"") -> int:
+    async with gateway.client.request(method, path, data=body) as reply:
+        await reply.read()
+        return reply.status
+
+
+class Faces:
+    """Notes the face of each exchange, whether nobody knows its endpoint, and its model."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, bool, str | None]] = []
+
+    @hookimpl
+    async def finish_exchange(self, exchange: Exchange) -> None:
+        self.seen.append((exchange.face.name, exchange.face.opaque, exchange.model))
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "expected"),
+    [
+        ("/v1/mock/things", b'{"model":"m"}', ("raw", True, "m")),
+        ("/v1/mock/things", b'\r\n {"a":{"model":"no"}}', ("raw", True, None)),
+        ("/v1/mock/things", b'{"model":7}', ("raw", True, None)),
+        ("/v1/mock/things", b"\xef\xbb\xbf{}", ("raw", True, None)),
+        ("/v1/mock/things", b"", ("raw", True, None)),
+    ],
+)
+async def test_an_endpoint_that_nobody_knows_is_opaque(
+    raven: GatewayStarter,
+    upstream: MockUpstream,
+    path: str,
+    body: bytes,
+    expected: tuple[str, bool, str | None],
+) -> None:
+    """Its body is read for a model and goes up whole."""
+    faces = Faces()
+    gateway = await raven([faces], upstreams=[upstream])
+    upstream.script(ScriptedReply.of_json({"id": "file-1"}))
+    assert await send(gateway, "POST", path, body) == 200
+    assert upstream.seen[0].body == body
+    await upstream.wait_until(lambda: faces.seen)
+    assert faces.seen == [expected]
+
+
+async def test_a_repeated_model_is_refused(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    """Two readers could take two models from it."""
+    gateway = await raven(upstreams=[upstream])
+    assert await send(gateway, "POST", "/v1/mock/things", b'{"model":"a","model":"b"}') == 400
+    assert upstream.seen == []
+
+
+async def test_a_proxy_key_does_not_go_up_in_a_query(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    gateway = await raven(upstreams=[upstream])
+    assert await send(gateway, "GET", "/v1/mock/things?key=rk_live_x") == 400
+    assert upstream.seen == []
+
+
+async def test_the_refusal_says_what_the_key_would_need(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
+    """Every missing scope, or the pattern of models."""
+    scopes = ADMINISTRATOR.scopes - {"video:write", "files:read", "admin:write"}
+    principal = msgspec.structs.replace(ADMINISTRATOR, scopes=scopes)
+    gateway = await raven(upstreams=[upstream], principal=principal)
+    async with gateway.client.delete("/v1/mock/things/1") as reply:
+        message = (await reply.json())["error"]["message"]
+    assert "video:write, files:read, admin:write" in message
+    principal = msgspec.structs.replace(ADMINISTRATOR, allowed_models=("mock/m",))
+    gateway = await raven(upstreams=[upstream], principal=principal)
+    async with gateway.client.get("/v1/mock/things") as reply:
+        message = (await reply.json())["error"]["message"]
+    assert "mock/*" in message
