@@ -21,6 +21,7 @@ __all__ = [
     "collect_request",
     "forward_reply",
     "forward_request",
+    "is_inside",
     "read_reply",
     "write_head",
 ]
@@ -179,6 +180,16 @@ def client_address(peer: str, headers: dict[str, str], trusted: tuple[Network, .
 
 
 @lru_cache(maxsize=1024)  # the peers are few, and each opens many connections
+def is_inside(address: str, networks: tuple[Network, ...]) -> bool:
+    """Say whether a client's address lies in one of the networks; what is no address does not."""
+    parsed = _parse_address(address)
+    if parsed is None:
+        return False
+    # A socket that listens for IPv6 shows IPv4 clients so.
+    mapped = getattr(parsed, "ipv4_mapped", None) or parsed
+    return any(mapped in network for network in networks)
+
+
 def _is_trusted(address: ipaddress.IPv4Address | ipaddress.IPv6Address, trusted: tuple[Network, ...]) -> bool:
     return any(address in network for network in trusted)
 

@@ -219,7 +219,7 @@ def test_what_is_imported_is_declared(path: Path) -> None:
     declared = {re.split(r"[^\w-]", text)[0].lower().replace("_", "-") for texts in lists for text in texts}
     owners = importlib.metadata.packages_distributions()
     package = path.parent / ("raven_proxy" if path.parent == ROOT else path.parent.name.replace("-", "_"))
-    for module in package.rglob("*.py"):
+    for module in (path for path in package.rglob("*.py") if "snippets" not in path.parts):
         for name in imports(module) - set(sys.stdlib_module_names) - {package.name}:
             distributions = {owner.lower().replace("_", "-") for owner in owners.get(name, [name])}
             assert distributions & declared or name == "pytest_asyncio", f"{relative(module)} imports {name}"

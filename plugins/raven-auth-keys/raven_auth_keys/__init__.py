@@ -19,6 +19,7 @@ import msgspec
 
 from raven_proxy import Exchange, Forbidden, NotFound, Principal, Unauthenticated, hookimpl
 from raven_proxy.gateway import Gateway
+from raven_proxy.headers import is_inside
 from raven_proxy.organizations import Organizations
 from raven_proxy.resources import Resource
 from raven_proxy.storage import Storage
@@ -26,7 +27,7 @@ from raven_proxy.storage import Storage
 from .administrator import ENVIRONMENT_KEY_ID, read_environment
 from .commands import keys_group
 from .keys import ADMIN_SCOPES, KEYS, PROXY_SCOPES, Key, NewKey
-from .snapshot import NOBODY, Entry, is_inside, load_entries
+from .snapshot import NOBODY, Entry, load_entries
 from .store import Issued, KeyStore
 
 __all__ = ["ADMIN_SCOPES", "PROXY_SCOPES", "AuthKeys", "Issued", "Key", "KeyStore", "NewKey"]

@@ -14,11 +14,10 @@ from collections.abc import Mapping
 import msgspec
 
 from raven_proxy import Principal
+from raven_proxy.headers import Network
 from raven_proxy.storage import Row, Storage
 
-__all__ = ["NOBODY", "Entry", "Network", "is_inside", "load_entries"]
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+__all__ = ["NOBODY", "Entry", "load_entries"]
 
 _ATTRIBUTES = (
     "environment", "prefix", "plan", "member_id", "max_concurrency",
@@ -54,17 +53,6 @@ async def load_entries(storage: Storage) -> dict[str, Entry]:
         if number % _BREATH == _BREATH - 1:
             await asyncio.sleep(0)
     return entries
-
-
-def is_inside(address: str, networks: tuple[Network, ...]) -> bool:
-    """Say whether a client's address lies in one of the networks; what is no address does not."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    # A socket that listens for IPv6 shows IPv4 clients so.
-    mapped = getattr(parsed, "ipv4_mapped", None) or parsed
-    return any(mapped in network for network in networks)
 
 
 def _read_principal(row: Row) -> Principal:
