@@ -9,6 +9,7 @@ from __future__ import annotations
 from .catalogue import may_call
 from .collector import Collector
 from .connection import StaleConnection, UpstreamConnection
+from .encoding import open_decoder
 from .errors import (
     Forbidden,
     GatewayError,
@@ -19,6 +20,7 @@ from .errors import (
 )
 from .exchange import Attempt, Candidate, Credential, Exchange, Outgoing, Principal, ReplyHead
 from .headers import read_reply
+from .mask import blot, sent_secrets
 from .pipeline import call_all, call_first
 
 __all__ = ["check_model", "forward", "resolve"]
@@ -136,6 +138,7 @@ async def _send_once(
     upstream = candidate.upstream
     config = exchange.pipeline.config
     head = upstream.write_request(outgoing)
+    exchange.secrets = secrets = sent_secrets(outgoing, exchange.credential)
     attempt = Attempt(upstream.name, upstream.preset, candidate.model)
     exchange.attempts.append(attempt)
     try:
@@ -149,7 +152,7 @@ async def _send_once(
         )
         attempt.status = message.code
         try:
-            exchange.head = reply_head = ReplyHead(message.code, read_reply(message.raw_headers))
+            exchange.head = reply_head = ReplyHead(message.code, read_reply(message.raw_headers, secrets))
             if 300 <= message.code < 400 and message.code != 304:
                 raise UpstreamError("The provider answered with a redirect, which is not followed.")
         except UpstreamError:
@@ -172,4 +175,8 @@ async def _read_error(exchange: Exchange, connection: UpstreamConnection, head: 
         connection.abort()
         return b""  # its status says enough
     exchange.attempts[-1].error = str(head.status)
-    return body
+    try:
+        decoder = open_decoder(head.headers.get("content-encoding"))
+        return blot(decoder.feed(body) if decoder is not None else body, exchange.secrets)
+    except UpstreamError:
+        return b""

@@ -1,4 +1,4 @@
-"""What a reply's bytes pass through: decoder → usage tap (a copy) → translator and plugin stages.
+"""What a reply's bytes pass through: decoder → mask → usage tap (a copy) → translator and plugin stages.
 
 Synchronous and decided once, at the reply's headers. Bytes that a failing stage did not pass never
 go out; a failing tap is dropped and changes nothing.
@@ -13,6 +13,7 @@ import structlog
 from .encoding import Inflater, open_decoder
 from .errors import PLUGIN_FAULTS, GatewayError, PluginFailed
 from .exchange import Exchange, ReplyHead
+from .mask import Mask
 from .metering import OpaqueTap
 from .providers import Provider, Tally, UsageTap
 from .translation import SSE, Translation
@@ -34,9 +35,9 @@ class NamedStage:
 
 
 class Chain:
-    """Decoder, tap and stages of one reply."""
+    """Decoder, mask, tap and stages of one reply."""
 
-    __slots__ = ("_decoder", "_exchange", "_stages", "_tap", "content_type", "is_translated")
+    __slots__ = ("_decoder", "_exchange", "_mask", "_stages", "_tap", "content_type", "is_translated")
 
     def __init__(
         self,
@@ -47,11 +48,13 @@ class Chain:
         content_type: str = "",
         *,
         is_translated: bool = False,
+        mask: Mask | None = None,
     ) -> None:
         self.content_type = content_type  # of the bytes that come out
         self.is_translated = is_translated
         self._exchange = exchange
         self._decoder = decoder
+        self._mask = mask
         self._tap = tap
         self._stages = stages
 
@@ -64,12 +67,9 @@ class Chain:
         """Pass the provider's bytes through. Raises GatewayError; a stage fails closed."""
         if self._decoder is not None:
             data = self._decoder.feed(data)
-        self._exchange.produced_bytes += len(data)
-        if self._tap is not None:
-            try:
-                self._tap.feed(data)
-            except Exception as error:
-                self._drop_tap(error)
+        if self._mask is not None:
+            data = self._mask.feed(data)
+        self._watch(data)
         for stage in self._stages:
             if not data:
                 break
@@ -81,6 +81,8 @@ class Chain:
         if self._decoder is not None:
             self._decoder.close()
         carry = b""
+        if self._mask is not None and (carry := self._mask.close()):
+            self._watch(carry)
         for stage in self._stages:
             carry = (self._run(stage, carry) if carry else b"") + self._run(stage, None)
         return carry
@@ -98,6 +100,14 @@ class Chain:
         exchange.usage = tally.usage or exchange.usage
         exchange.finish_reason = tally.finish_reason or exchange.finish_reason
         return tally
+
+    def _watch(self, data: bytes) -> None:
+        self._exchange.produced_bytes += len(data)
+        if self._tap is not None:
+            try:
+                self._tap.feed(data)
+            except Exception as error:
+                self._drop_tap(error)
 
     def _run(self, stage: NamedStage, data: bytes | None) -> bytes:
         try:
@@ -158,7 +168,8 @@ def open_chain(exchange: Exchange, head: ReplyHead, *, from_provider: bool) -> C
             raise PluginFailed(opener.plugin, "open_stage") from error
         if stage is not None:
             stages.append(NamedStage(opener.plugin, stage.feed, stage.close))
-    return Chain(exchange, decoder, tap, tuple(stages), content_type, is_translated=is_translated)
+    mask = Mask(exchange.secrets) if from_provider and exchange.secrets else None
+    return Chain(exchange, decoder, tap, tuple(stages), content_type, is_translated=is_translated, mask=mask)
 
 
 def _open_tap(exchange: Exchange, head: ReplyHead, provider: Provider) -> UsageTap | None:

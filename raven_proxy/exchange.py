@@ -182,6 +182,7 @@ class Exchange:
         "reply_headers",
         "request",
         "response_headers",
+        "secrets",
         "started_at",
         "status",
         "usage",
@@ -208,6 +209,7 @@ class Exchange:
         self.candidate: Candidate | None = None
         self.credential: Credential | None = None
         self.outgoing: Outgoing | None = None
+        self.secrets: tuple[bytes, ...] = ()  # what was sent as authorization: `mask`
         self.attempts: list[Attempt] = []
         self.hub_request: Any = None  # the request in the hub's shape, where it had to be translated
         # At the reply's headers. Plugins may add to `response_headers` until then.

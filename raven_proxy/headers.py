@@ -100,8 +100,8 @@ def forward_request(headers: dict[str, str]) -> dict[str, str]:
     return outgoing
 
 
-def read_reply(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Decode a provider's headers; names lower case, duplicates joined.
+def read_reply(raw: Sequence[tuple[bytes, bytes]], secrets: Iterable[bytes] = ()) -> dict[str, str]:
+    """Decode a provider's headers; names lower case, duplicates joined, `secrets` masked.
 
     Raises UpstreamError (502) for control characters in a value: the C parser is lenient there.
     """
@@ -113,6 +113,10 @@ def read_reply(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     values = "".join(headers.values())
     if not values.isprintable() and _CONTROL.search(values):
         raise UpstreamError("The provider sent a header with a control character.")
+    for secret in secrets:
+        text = secret.decode("utf-8", "surrogateescape")
+        if text in values:
+            headers = {name: value.replace(text, "*" * len(secret)) for name, value in headers.items()}
     return headers
 
 
