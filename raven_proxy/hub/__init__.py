@@ -6,7 +6,7 @@ code alone. How a translation is run is `raven_proxy.translation`'s affair.
 """
 
 from .chat import ChatRequest, Effort, OutputFormat, Thinking, Tool, ToolChoice
-from .media import make_data_url, media_of_url, read_data_url, read_text, sniff
+from .media import check_link, make_data_url, media_of_url, read_data_url, read_text, sniff
 from .parts import (
     Annotation,
     Audio,
@@ -96,6 +96,7 @@ __all__ = [
     "ToolChoice",
     "ToolResult",
     "UsageReported",
+    "check_link",
     "events_of",
     "find_call_names",
     "gather",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import msgspec
 
@@ -13,7 +13,7 @@ from raven_proxy.errors import InvalidRequest
 
 from .parts import File, Media
 
-__all__ = ["make_data_url", "media_of_url", "read_data_url", "read_text", "sniff"]
+__all__ = ["check_link", "make_data_url", "media_of_url", "read_data_url", "read_text", "sniff"]
 
 _DATA_URL = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),(.*)", re.DOTALL | re.IGNORECASE)
 _WHITE = re.compile(r"\s+")
@@ -37,8 +37,19 @@ def media_of_url(url: str, *, param: str) -> Media:
     if url[:5].lower() == "data:":
         return read_data_url(url, param=param)
     if url.startswith(("https://", "http://", "gs://", "s3://")):
-        return Media(url=url)
+        return Media(url=check_link(url, param=param))
     raise InvalidRequest(f"{param}: send an http(s) URL or a data: URL.", param=param)
+
+
+def check_link(url: str, *, param: str) -> str:
+    """Refuse a link that has no host, or one that cannot be: whoever looks at it later can rely on that."""
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        host = None
+    if not host:
+        raise InvalidRequest(f"{param}: {url[:200]!r} is not a URL.", param=param)
+    return url
 
 
 def read_data_url(url: str, *, param: str) -> Media:

@@ -7,6 +7,7 @@ at the very end. Calls that a vendor fills in turns wait until the one before th
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import msgspec
@@ -51,7 +52,8 @@ class StreamWriter:
         self._opaque = ""  # signature of the thinking, or data of the redacted thinking, that is open
         self._mark: tuple[str, str | None, str | None] = ("signature", None, None)  # field, format, id of it
         self._arguments: list[str] = []  # of the call that is open
-        self._later: list[hub.Event] = []  # what has to wait until the open call is whole
+        self._later: deque[hub.Event] = deque()  # what has to wait until the open call is whole
+        self._waiting: dict[int, list[str]] = {}  # the arguments of the calls that wait
         self._finish: hub.Finished | None = None
         self._usage: Usage | None = None
 
@@ -108,15 +110,19 @@ class StreamWriter:
 
     def _route(self, event: hub.Event) -> bytes:
         """Write an event now, or keep it until the call that is open is whole."""
-        is_call = isinstance(event, hub.ToolCallDelta)
-        if self._open is not None and self._open[0] == "call":
-            if is_call and self._open[1] == event.index:  # type: ignore[union-attr]
-                out = self._input(event.arguments)  # type: ignore[union-attr]
+        if isinstance(event, hub.ToolCallDelta):
+            if self._open == ("call", event.index):
+                out = self._input(event.arguments)
                 return out + self._release() if self._later and self._is_whole() else out
-            if not self._is_whole() or self._later:
-                self._later.append(event)
-                return b""
-        return b"" if is_call else self._put(event)  # more of a call that is closed is nothing new
+            if event.index in self._waiting:
+                self._waiting[event.index].append(event.arguments)
+            return b""  # more of a call that is closed is nothing new
+        if self._open is not None and self._open[0] == "call" and (self._later or not self._is_whole()):
+            self._later.append(event)
+            if isinstance(event, hub.ToolCallStarted):
+                self._waiting.setdefault(event.index, [])
+            return b""
+        return self._put(event)
 
     def _is_whole(self) -> bool:
         """Say whether the open call's arguments are JSON already: then nothing can follow but space."""
@@ -128,18 +134,21 @@ class StreamWriter:
             return False
         return True
 
-    def _release(self) -> bytes:
-        """Close the open call and write what waited for it, as far as it goes."""
-        waiting, self._later = self._later, []
-        return self._close() + b"".join([self._route(event) for event in waiting])
-
-    def _flush(self) -> bytes:
-        """Nothing more comes: close what is open, whole or not, and write what waited."""
+    def _release(self, *, to_the_end: bool = False) -> bytes:
+        """Close the open call and write what waited for it: up to a call that is not whole, or all."""
         out = [self._close()]
         while self._later:
-            out.append(self._release())
-        out.append(self._close())
+            event = self._later.popleft()
+            out.append(self._put(event))
+            if isinstance(event, hub.ToolCallStarted):
+                out += map(self._input, self._waiting.pop(event.index, ()))
+                if not to_the_end and not self._is_whole():
+                    break
         return b"".join(out)
+
+    def _flush(self) -> bytes:
+        """Nothing more comes: write what waited and close what is open, whole or not."""
+        return self._release(to_the_end=True) + self._close()
 
     # -- blocks ------------------------------------------------------------------
 

@@ -82,7 +82,7 @@ def _file_uri(file_id: str) -> str:
     if file_id.startswith("files/"):
         return f"https://generativelanguage.googleapis.com/v1beta/{file_id}"
     if file_id.startswith(("https://", "gs://")):
-        return file_id
+        return hub.check_link(file_id, param="messages")
     raise InvalidRequest(
         f"messages: the file {file_id[:100]!r} is not one of Google's; send its bytes.", param="messages"
     )

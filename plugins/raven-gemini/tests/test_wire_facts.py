@@ -187,3 +187,15 @@ def test_the_user_speaks_first() -> None:
     assert contents[0]["parts"] == [{"text": "Begin."}]
     _, contents = write_contents([question, answer], known)
     assert [turn["role"] for turn in contents] == ["user", "model"]
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "https://", "https://[x]/y", "gs://"])
+async def test_a_link_that_is_no_url_is_the_clients_fault(gemini: Any, url: str) -> None:
+    """400 with the field, and nobody is asked: it was a 500 once."""
+    gateway = await gemini()
+    part = {"type": "image_url", "image_url": {"url": url}}
+    body = {"model": "gemini/gemini-2.5-pro", "messages": [{"role": "user", "content": [part]}]}
+    async with gateway.client.post("/v1/chat/completions", json=body) as reply:
+        error = (await reply.json())["error"]
+    assert reply.status == 400
+    assert error["param"].startswith("messages")

@@ -6,7 +6,6 @@ Vendors send them whole or in pieces, with or without an index, and some give ev
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from raven_proxy import hub
 
@@ -18,11 +17,10 @@ __all__ = ["Calls"]
 class _Growing:
     """A call as it grows. It is announced once its name is known."""
 
-    __slots__ = ("custom", "has_arguments", "held", "id", "index", "is_open", "key")
+    __slots__ = ("custom", "has_arguments", "held", "id", "index", "is_open")
 
-    def __init__(self, key: Any, call_id: str, *, custom: bool) -> None:
+    def __init__(self, call_id: str, *, custom: bool) -> None:
         self.index = -1  # among those that were announced
-        self.key = key  # the vendor's index, if it has one
         self.id = call_id
         self.held = ""  # arguments that came before the name
         self.is_open = self.has_arguments = False
@@ -32,12 +30,14 @@ class _Growing:
 class Calls:
     """Gives the events of a choice's calls. `signatures` maps ids to Google's, where they come apart."""
 
-    __slots__ = ("_calls", "_choice", "_made", "_opened", "signatures")
+    __slots__ = ("_by_id", "_by_key", "_calls", "_choice", "_made", "_opened", "signatures")
 
     def __init__(self, choice: int, reply_id: str) -> None:
         self._choice = choice
         self._made = f"call_{reply_id[-16:] or 'x'}_{choice}"  # begins the ids that the vendor left out
         self._calls: list[_Growing] = []
+        self._by_id: dict[str, _Growing] = {}
+        self._by_key: dict[int, _Growing] = {}  # the newest of each
         self._opened = 0
         self.signatures: dict[str, str] = {}
 
@@ -52,8 +52,11 @@ class Calls:
             number = len(self._calls)
             key = piece.index if type(piece.index) is int else None
             custom = piece.is_custom()
-            call = _Growing(key, piece.id or f"{self._made}_{number}", custom=custom)
+            call = _Growing(piece.id or f"{self._made}_{number}", custom=custom)
             self._calls.append(call)
+            self._by_id.setdefault(call.id, call)
+            if key is not None:
+                self._by_key[key] = call
         if not call.is_open:
             call.held += arguments
             if not name:
@@ -87,11 +90,11 @@ class Calls:
         if not calls:
             return None
         if piece.id:
-            known = next((call for call in calls if call.id == piece.id), None)
+            known = self._by_id.get(piece.id)
             if known is not None:
                 return known
         if type(piece.index) is int:
-            known = next((call for call in reversed(calls) if call.key == piece.index), None)
+            known = self._by_key.get(piece.index)
             is_another = known is not None and piece.id and name and known.is_open
             return None if is_another else known
         return None if name or piece.id else calls[-1]

@@ -95,7 +95,8 @@ def _read_file(part: shapes.FilePart, place: str) -> hub.File:
             media = hub.Media(data=data, media_type=hub.sniff(data))
     elif file.file_id:
         is_link = file.file_id.startswith(("http://", "https://", "gs://"))  # LiteLLM puts links here
-        media = hub.Media(url=file.file_id) if is_link else hub.Media(file_id=file.file_id)
+        place = f"{place}.file.file_id"
+        media = hub.media_of_url(file.file_id, param=place) if is_link else hub.Media(file_id=file.file_id)
     else:
         raise InvalidRequest(f"{place}.file: send file_data or file_id.", param=f"{place}.file")
     media.media_type = media.media_type or file.format
