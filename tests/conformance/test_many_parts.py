@@ -107,7 +107,7 @@ async def test_a_stream_of_many_parts(
     reply = sse(events(), named=vendor == "anthropic")
     assert reply.chunks is not None
     upstream.script(ScriptedReply(headers=reply.headers, chunks=[*reply.chunks, done.encode()]))
-    provider = "deepseek" if vendor == "openai" else vendor  # one that does not speak Responses by itself
+    provider = "nvidia" if vendor == "openai" else vendor  # one that does not speak Responses by itself
     table = {"name": "up", "provider": provider, "base_url": upstream.url, "key": {"env": "PATH"}}
     plugins = ("openai", "anthropic", "gemini")
     running = await raven(base=plugins, config={"upstreams": [table]})
