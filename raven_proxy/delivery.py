@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING
 
-import msgspec
 import structlog
 
 from .chain import Chain, open_chain
 from .collector import Collector
 from .connection import UpstreamConnection
+from .documents import check_json, check_kind, check_whole, is_close_delimited, is_json, wants_document
 from .errors import PluginFailed, UpstreamError, UpstreamTruncated
 from .exchange import Exchange, Outcome, Reply, ReplyHead
 from .headers import forward_reply
@@ -42,12 +42,14 @@ async def deliver_upstream(
     assert head is not None
     exchange.first_byte_at = exchange.started_at + exchange.elapsed_ms() / 1000.0
     try:
+        check_kind(exchange, head)
         chain = open_chain(exchange, head, from_provider=True)
     except BaseException:
         connection.abort()  # nobody will take the body
         raise
     is_stream = exchange.stream and exchange.face.streams_json
-    if (_is_json(chain.content_type) and not is_stream) or _is_bodiless(exchange, head):
+    is_whole = is_json(chain.content_type) or wants_document(exchange)
+    if (is_whole and not is_stream) or _is_bodiless(exchange, head):
         return await _deliver_whole(exchange, client, connection, chain)
     return await _deliver_stream(gateway, exchange, client, connection, chain)
 
@@ -110,12 +112,15 @@ async def _send_collected(
 ) -> Sent:
     head = exchange.head
     assert head is not None
-    if from_provider and _is_close_delimited(head):
-        _check_whole(body, head)
+    if from_provider and is_close_delimited(head):
+        check_whole(body, head)
     body = (chain.feed(body) if body else b"") + chain.close()
+    is_metered = chain.is_metered
     tally = chain.settle()
     if not tally.complete and not _is_bodiless(exchange, head):
         raise UpstreamTruncated("The provider's reply is not a whole document.")
+    if from_provider and not is_metered and wants_document(exchange):
+        check_json(body)
     if exchange.pipeline.check_reply:
         exchange.reply_body = body
         await call_all(exchange.pipeline.check_reply, exchange)
@@ -138,24 +143,6 @@ def _headers(head: ReplyHead, chain: Chain) -> dict[str, str]:
 
 def _is_bodiless(exchange: Exchange, head: ReplyHead) -> bool:
     return head.status in (204, 304) or exchange.request.method == "HEAD"
-
-
-def _is_json(content_type: str) -> bool:
-    """Say whether it is one JSON document; JSON lines (`application/jsonl`) are not."""
-    return content_type.startswith("application/json") and content_type[16:17] in {"", ";", " "}
-
-
-def _is_close_delimited(head: ReplyHead) -> bool:
-    return "content-length" not in head.headers and "chunked" not in head.headers.get("transfer-encoding", "")
-
-
-def _check_whole(body: bytes, head: ReplyHead) -> None:
-    """A body that ends where the connection ends may have lost its tail: JSON must parse."""
-    if body and _is_json(head.headers.get("content-type", "")):
-        try:
-            msgspec.json.decode(body, type=msgspec.Raw)
-        except (msgspec.DecodeError, RecursionError):
-            raise UpstreamTruncated("The provider's reply broke off.") from None
 
 
 async def _deliver_stream(
