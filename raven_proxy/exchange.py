@@ -199,8 +199,7 @@ class Exchange:
         # Lower-case names; duplicates joined or refused. A gate may take out what no provider should see.
         self.headers: dict[str, str] = {}
         self.client_address = ""  # after `trusted_proxies`
-        # After `authenticate`.
-        self.principal: Principal | None = None
+        self.principal: Principal | None = None  # after `authenticate`
         # After the body was read and judged. Plugins change it with `replace_body`.
         self.body = b""
         self.call: Call = NO_CALL
