@@ -167,7 +167,9 @@ def test_the_table_of_faces_is_what_is_served() -> None:
         if face.doc is None or face.doc.tag not in resources
         for method in face.methods
     }
-    served["ANY", "/v1/{provider}/{endpoint}"] = "chat:write"
+    served["ANY", "/v1/{provider}/{endpoint}"] = (
+        "the scope of the face that the endpoint speaks; for an unknown one see below"
+    )
     shown = {}
     for paths, _, scope in rows("Faces and paths"):
         for path in quoted(paths):
