@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from .errors import ConfigError, GatewayError
+from .errors import ConfigError, Forbidden, GatewayError
 from .exchange import Exchange, Reply
 from .faces import Doc, Face, Query, read_nothing
 from .model_list import get_model, list_models
@@ -70,7 +70,8 @@ def _health(gateway: Gateway) -> tuple[Face, ...]:
 
 def _reload(gateway: Gateway) -> Face:
     async def reload(exchange: Exchange) -> Reply:
-        del exchange
+        if exchange.principal is None or not exchange.principal.is_operator:
+            raise Forbidden("Only who runs the gateway reloads it.")
         if gateway.reload is None:
             raise GatewayError("This gateway was started without a reload.", status=409)
         try:
@@ -82,7 +83,9 @@ def _reload(gateway: Gateway) -> Face:
         return _json({"success": True, "plugins": [plugin.name for plugin in gateway.pipeline.plugins]})
 
     doc = Doc(summary="Read config and plugins again", tag="gateway", reply=Reloaded)
-    return Face(name="reload", path="/reload", serve=reload, scope="admin:write", doc=doc, **_PLAIN)
+    return Face(
+        name="reload", path="/reload", serve=reload, scope="admin:write", role="owner", doc=doc, **_PLAIN
+    )
 
 
 async def _show_document(exchange: Exchange) -> Reply:

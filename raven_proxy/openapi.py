@@ -24,6 +24,7 @@ _REF = "#/components/schemas/{name}"
 _PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 _JSON = "application/json"
+_CREATED = 201
 _OBJECT: Mapping[str, Any] = {"type": "object"}
 _ERRORS = {
     "Error": {
@@ -159,7 +160,7 @@ def _operation(face: Face, doc: Doc, method: str, shapes: _Shapes) -> dict[str, 
     resource = doc.reply if isinstance(doc.reply, Resource) else None
     reply = shapes.of_reply(doc.reply)
     reply = {"type": "array", "items": reply} if doc.is_list else reply
-    if resource is not None and resource.created is not None and doc.status == 201:
+    if resource is not None and resource.created is not None and doc.status == _CREATED:
         reply = {"allOf": [reply, shapes.of_type(resource.created)]}
     operation: dict[str, Any] = {
         "operationId": face.name if len(face.methods) == 1 else f"{face.name}-{method.lower()}",
@@ -186,8 +187,7 @@ def _operation(face: Face, doc: Doc, method: str, shapes: _Shapes) -> dict[str, 
     if not operation["parameters"]:
         del operation["parameters"]
     if method in _BODY_METHODS and (face.json_body or doc.request is not None):
-        schema = shapes.of_request(doc, resource, method) if doc.request is not None else _OBJECT
-        operation["requestBody"] = {"required": True, "content": {_JSON: {"schema": schema}}}
+        operation["requestBody"] = _body(doc, resource, method, shapes)
     if face.public:
         operation["security"] = []
     else:
@@ -195,6 +195,14 @@ def _operation(face: Face, doc: Doc, method: str, shapes: _Shapes) -> dict[str, 
         if face.role is not None:
             operation["x-raven-role"] = face.role
     return operation
+
+
+def _body(doc: Doc, resource: Resource[Any] | None, method: str, shapes: _Shapes) -> dict[str, Any]:
+    schema = shapes.of_request(doc, resource, method) if doc.request is not None else _OBJECT
+    content: dict[str, Any] = {"schema": schema}
+    if resource is not None and resource.example and doc.status == _CREATED:
+        content["example"] = resource.example
+    return {"required": True, "content": {_JSON: content}}
 
 
 def _parameter(query: Query, shapes: _Shapes) -> dict[str, Any]:

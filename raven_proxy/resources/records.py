@@ -131,7 +131,7 @@ class Records:
             row |= columns_of(resource.body).to_row(change.body, self._sealer, _place_of(resource, record_id))
             row |= change.columns
             await self._check_unique(transaction, resource, row)
-            names, places = ", ".join(row), ", ".join("?" * len(row))
+            names, places = ", ".join(map(_quote, row)), ", ".join("?" * len(row))
             sql = f"INSERT INTO {resource.table} ({names}) VALUES ({places}) RETURNING *"  # noqa: S608
             record = _read(resource, (await transaction.fetch_all(sql, tuple(row.values())))[0])
             changes = audit.compare({}, _for_audit(resource, record))
@@ -234,7 +234,7 @@ class Records:
     ) -> Record[B]:
         if not row:
             return before
-        places = ", ".join(f"{name} = ?" for name in row)
+        places = ", ".join(f"{_quote(name)} = ?" for name in row)
         sql = f"UPDATE {resource.table} SET {places} WHERE id = ? RETURNING *"  # noqa: S608 - our own names
         return _read(resource, (await transaction.fetch_all(sql, (*row.values(), before.id)))[0])
 
@@ -265,6 +265,11 @@ def _read(resource: Resource[B], row: Row) -> Record[B]:
         body=columns_of(resource.body).from_row(row),
         columns=row,
     )
+
+
+def _quote(column: str) -> str:
+    """Quote a column of our own: a budget's is called "limit", which is a word of SQL."""
+    return f'"{column}"'
 
 
 def _for_audit(resource: Resource[B], record: Record[B]) -> dict[str, Any]:

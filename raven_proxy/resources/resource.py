@@ -150,6 +150,7 @@ class Resource(msgspec.Struct, Generic[B], frozen=True, kw_only=True):
     prefix: str
     body: type[B]
     summary: str
+    example: Mapping[str, Any] = {}  # a body that makes one
     path: str = ""  # "/name" if left out; may hold {organization}
     shown: type[msgspec.Struct] | None = None
     created: type[msgspec.Struct] | None = (

@@ -81,7 +81,8 @@ class Domains:
         self._owners: Mapping[str, str] = {}
         self.resource: Resource[NewDomain] = Resource(
             name="domains", singular="domain", table="domains", prefix="dom_", body=NewDomain, shown=Shown,
-            summary="Hosts of an organisation's own", unique=("domain",),
+            summary="Hosts of an organisation's own", example={"domain": "ai.example.com"},
+            unique=("domain",),
             operations=frozenset({"list", "get", "create", "delete"}),
             check=self._judge, show=_show,
             actions=(

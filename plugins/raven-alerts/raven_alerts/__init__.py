@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from raven_proxy import ConfigError, Exchange, Face, Reply, hookimpl, read_nothing
+from raven_proxy.faces import Doc
 from raven_proxy.gateway import Gateway
 from raven_proxy.tasks import Tasks
 
@@ -52,13 +54,16 @@ class Alerts:
     @hookimpl
     def register_routes(self, register: Callable[[Face], None]) -> None:
         """Offer `GET /alerts` and `DELETE /alerts/paused/{upstream}`."""
+        told = Doc(summary="Rules, today's counts and what is paused", tag="alerts", reply=dict[str, Any])
+        again = Doc(summary="Reactivate a provider", tag="alerts", reply=dict[str, Any])
+        plain: dict[str, Any] = {"read_call": read_nothing, "json_body": False}
         register(
-            Face(name="alerts", path="/alerts", methods=("GET",), scope="admin:read", read_call=read_nothing,
-                 json_body=False, serve=self.serve_alerts)
+            Face(name="alerts", path="/alerts", methods=("GET",), scope="admin:read", role="viewer",
+                 serve=self.serve_alerts, doc=told, **plain)
         )  # fmt: skip
         register(
             Face(name="alerts-reactivate", path="/alerts/paused/{upstream}", methods=("DELETE",),
-                 scope="admin:write", read_call=read_nothing, json_body=False, serve=self.serve_reactivation)
+                 scope="admin:write", role="admin", serve=self.serve_reactivation, doc=again, **plain)
         )  # fmt: skip
 
     @hookimpl

@@ -250,6 +250,7 @@ KEYS: Resource[NewKey] = Resource(
     shown=Shown,
     created=ShownOnce,
     summary="Virtual keys",
+    example={"name": "team blue", "allowedModels": ["gpt-4o*"], "rateLimitRpm": 60},
     unique=(),
     filters=("memberId", "environment", "plan"),
     write_role="developer",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import click
 import msgspec
@@ -16,12 +16,13 @@ from msgspec import Meta
 
 from raven_proxy import Exchange, Face, Reply, Unauthenticated, hookimpl, read_nothing
 from raven_proxy.gateway import Gateway
+from raven_proxy.resources import Resource
 from raven_proxy.storage import Storage
 from raven_proxy.tasks import Tasks
 
 from .accounting import Accounting
 from .books import Books, Standing
-from .budgets import TOPIC
+from .budgets import TOPIC, Budgets
 from .catalogue import load_packaged, operator
 from .catalogue.command import catalogue
 from .command import reconcile
@@ -61,6 +62,8 @@ class Meter:
         self._books: Books
         self._accounting: Accounting
         self._management: Management
+        self._gateway: Gateway
+        self._budgets = Budgets(lambda: self._gateway.counters, self._find_resource)
         self._journal: Journal
         self._tasks = Tasks()
         self._background: list[asyncio.Task[None]] = []
@@ -68,7 +71,7 @@ class Meter:
 
     @hookimpl
     def register_faces(self, register: Callable[[Face], None]) -> None:
-        """Offer `GET /v1/usage`, `/credits`, `/budgets` and receipts."""
+        """Offer `GET /v1/usage`, `/credits` and receipts."""
         register(
             Face(
                 name="usage",
@@ -84,6 +87,14 @@ class Meter:
             register(face)
         for page in pages(lambda: self._operator_models, public=self._config.public_pricing):
             register(page)
+
+    @hookimpl
+    def register_resources(self, register: Callable[[Resource[Any]], None]) -> None:
+        """Add `/budgets`."""
+        register(self._budgets.resource)
+
+    def _find_resource(self, name: str) -> Resource[Any] | None:
+        return next((one for one in self._gateway.pipeline.resources if one.name == name), None)
 
     @hookimpl
     def register_models(self, register: Callable[..., None]) -> None:
@@ -102,6 +113,7 @@ class Meter:
         """Read the operator's catalogue, replay what a crash left, and open the books."""
         self._operator_models = operator.read_catalog(gateway.config.catalog)
         tariffs = Tariffs(load_packaged(), self._operator_models)
+        self._gateway = gateway
         self._storage = gateway.storage
         ids = await migrate(gateway.storage)
         self._journal = Journal(gateway.data_dir / "journal", self._config.fsync)

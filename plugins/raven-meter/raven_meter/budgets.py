@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from raven_proxy import InvalidRequest, NotFound, Principal, Refused
+from raven_proxy import Principal
+from raven_proxy.counters import Counters
+from raven_proxy.resources import SYSTEM, Caller, Change, Record, Records, Resource, invalid
 from raven_proxy.storage import Row, Storage
 
 from .ledger import Entry, Period, period_of
-from .pricing import NANO
+from .pricing import NANO, dollars
 
-__all__ = ["MIGRATION", "REVISIONS", "TOPIC", "Budget", "BudgetStore", "NewBudget", "matching", "nano"]
+__all__ = [
+    "AMOUNTS", "MIGRATION", "REVISIONS", "TOPIC", "Budget", "BudgetStore", "Budgets", "NewBudget",
+    "matching", "nano",
+]  # fmt: skip
 
 TOPIC = "budgets"
 """What is bumped whenever a budget or a balance changes."""
@@ -29,8 +34,13 @@ CREATE TABLE budgets (
   created_at INTEGER NOT NULL, UNIQUE (organization_id, name)
 );
 """
+AMOUNTS = """
+ALTER TABLE budgets ADD COLUMN "limit" TEXT NOT NULL DEFAULT '0';
+UPDATE budgets SET "limit" = CAST(limit_nano / 1000000000 AS TEXT) || '.' ||
+  substr(CAST(1000000000 + limit_nano % 1000000000 AS TEXT), 2);
+"""
 REVISIONS = "ALTER TABLE budgets ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;"
-Amount = Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$")]
+Amount = Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?\Z")]
 Scope = Literal["organization", "member", "key"]
 
 
@@ -89,62 +99,111 @@ class Budget(msgspec.Struct, kw_only=True, frozen=True):
         return self.target_id == (entry.member_id if self.scope == "member" else entry.key_id)
 
 
+class Shown(msgspec.Struct, kw_only=True, rename="camel"):
+    """What reading a budget adds: how it stands in the period of now. Amounts are in US dollars."""
+
+    limit_nano: int
+    spent: str
+    spent_nano: int
+    reserved: str
+    reserved_nano: int
+    remaining: str
+    remaining_nano: int
+    resets_at: datetime | None
+
+
+class Budgets:
+    """The resource `/budgets`, on one gateway's counters."""
+
+    def __init__(self, counters: Callable[[], Counters], find_resource: Callable[[str], Any]) -> None:
+        self._counters = counters
+        self._find_resource = find_resource
+        self.resource = make_resource(check=self._judge, show=self._show)
+
+    async def _judge(self, change: Change[NewBudget]) -> None:
+        await judge_budget(change)
+        if change.body.scope == "key":
+            await self._check_target(change, "keys")
+        elif change.body.scope == "member":
+            await self._check_target(change, "members")
+
+    async def _check_target(self, change: Change[NewBudget], kind: str) -> None:
+        """Refuse a budget for nobody: it would bound nothing, and nobody would notice."""
+        resource = self._find_resource(kind)
+        if resource is None:
+            return  # whoever keeps them is not here
+        sql = f"SELECT id FROM {resource.table} WHERE id = ? AND organization_id = ?"  # noqa: S608
+        place = (change.body.target_id, change.caller.organization_id)
+        if await change.transaction.fetch_one(sql, place) is None:
+            raise invalid("targetId", f"there is no such {change.body.scope} in this organisation")
+
+    async def _show(self, record: Record[NewBudget]) -> Mapping[str, Any]:
+        now = time.time()
+        budget = read_budget(record.columns)
+        counters, name = self._counters(), budget.counter(now)
+        used, held = await counters.used(name), await counters.held(name)
+        _, until = period_of(budget.period, now)
+        left = max(0, budget.limit_nano - used)
+        amounts = {"spent": used - held, "reserved": held, "remaining": left}
+        shown: dict[str, Any] = {"limitNano": budget.limit_nano}
+        for word, amount in amounts.items():
+            shown |= {word: dollars(amount), f"{word}Nano": amount}
+        resets_at = None if budget.period == "total" else datetime.fromtimestamp(until, UTC)
+        return shown | {"resetsAt": resets_at}
+
+
+async def judge_budget(change: Change[NewBudget]) -> None:
+    """Fill the columns that follow from a budget's fields. Raises InvalidRequest."""
+    new, before = change.body, change.before
+    target = change.caller.organization_id if new.scope == "organization" else new.target_id
+    if not target:
+        raise invalid("targetId", f"name the {new.scope} that the budget is for")
+    change.body = new = msgspec.structs.replace(new, target_id=target)
+    change.columns["limit_nano"] = nano(new.limit)
+    if before is not None:
+        old = before.body
+        is_another = (old.scope, old.target_id, old.period) != (new.scope, new.target_id, new.period)
+        change.columns["revision"] = before.columns["revision"] + is_another
+
+
+def make_resource(**rules: Any) -> Resource[NewBudget]:
+    """Declare `/budgets`."""
+    return Resource(
+        name=TOPIC, singular="budget", table="budgets", prefix="bud_", body=NewBudget, shown=Shown,
+        summary="How much an organisation, a member or a key may spend in a period",
+        example={"name": "team blue", "limit": "25.00", "period": "monthly"}, **rules,
+    )  # fmt: skip
+
+
 class BudgetStore:
-    """The budgets of a gateway; every change is announced to all processes."""
+    """Budgets for the books, the command line and tests: what `/budgets` does, without HTTP."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self._records = Records(storage)
+        self._resource = make_resource(check=judge_budget)
 
     async def list_all(self, organization_id: str | None = None) -> list[Budget]:
         """List the budgets, the oldest first."""
         rows = await self._storage.fetch_all("SELECT * FROM budgets ORDER BY created_at, id")
-        return [_read(row) for row in rows if organization_id in (None, row["organization_id"])]
-
-    async def get(self, budget_id: str, organization_id: str) -> Budget:
-        """Give one budget. Raises NotFound, also for another organisation's."""
-        row = await self._storage.fetch_one(
-            "SELECT * FROM budgets WHERE id = ? AND organization_id = ?", (budget_id, organization_id)
-        )
-        if row is None:
-            raise NotFound("There is no such budget.")
-        return _read(row)
+        return [read_budget(row) for row in rows if organization_id in (None, row["organization_id"])]
 
     async def create(self, new: NewBudget, organization_id: str) -> Budget:
         """Make a budget. Raises InvalidRequest, and Refused (409) for a name that is taken."""
-        fields = {"id": "bud_" + secrets.token_hex(10), "organization_id": organization_id}
-        return await self._write(fields | _columns(new, organization_id))
+        caller = _operator(organization_id)
+        made = await self._records.create(self._resource, msgspec.json.encode(new), caller)
+        return read_budget((await self._records.get(self._resource, made["id"], caller)).columns)
 
     async def replace(self, budget_id: str, new: NewBudget, organization_id: str) -> Budget:
         """Put new fields in the place of a budget's. Raises NotFound and what `create` raises."""
-        old = await self.get(budget_id, organization_id)
-        columns = _columns(new, organization_id)
-        is_another = any(columns[name] != getattr(old, name) for name in ("scope", "target_id", "period"))
-        fields = {"id": budget_id, "organization_id": organization_id, "revision": old.revision + is_another}
-        return await self._write(fields | columns)
+        caller = _operator(organization_id)
+        body = msgspec.json.encode(new)
+        await self._records.change(self._resource, budget_id, body, caller, replace=True)
+        return read_budget((await self._records.get(self._resource, budget_id, caller)).columns)
 
     async def delete(self, budget_id: str, organization_id: str) -> None:
         """Take a budget away; what was spent stays in the ledger. Raises NotFound."""
-        await self.get(budget_id, organization_id)
-        async with self._storage.transaction() as transaction:
-            await transaction.execute("DELETE FROM budgets WHERE id = ?", (budget_id,))
-            await transaction.bump(TOPIC)
-
-    async def _write(self, fields: dict[str, Any]) -> Budget:
-        names = [*fields, "created_at"]
-        sql = (
-            f"INSERT INTO budgets ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
-            f" ON CONFLICT (id) DO UPDATE SET {', '.join(f'{n} = excluded.{n}' for n in fields)} RETURNING *"
-        )
-        async with self._storage.transaction() as transaction:
-            taken = await transaction.fetch_one(
-                "SELECT id FROM budgets WHERE organization_id = ? AND name = ? AND id <> ?",
-                (fields["organization_id"], fields["name"], fields["id"]),
-            )
-            if taken is not None:
-                raise Refused(f"There is a budget named {fields['name']!r} already.", status=409)
-            rows = await transaction.fetch_all(sql, (*fields.values(), int(time.time())))
-            await transaction.bump(TOPIC)
-        return _read(rows[0])
+        await self._records.delete(self._resource, budget_id, _operator(organization_id))
 
 
 def nano(amount: str) -> int:
@@ -157,23 +216,10 @@ def matching(budgets: Iterable[Budget], principal: Principal) -> list[Budget]:
     return [budget for budget in budgets if budget.applies_to(principal)]
 
 
-def _columns(new: NewBudget, organization_id: str) -> dict[str, Any]:
-    target = organization_id if new.scope == "organization" else new.target_id
-    if not target:
-        raise InvalidRequest(
-            f"targetId: name the {new.scope} that the budget is for.",
-            type="validation_error",
-            param="targetId",
-        )
-    return {
-        "name": new.name,
-        "scope": new.scope,
-        "target_id": target,
-        "limit_nano": nano(new.limit),
-        "period": new.period,
-        "alert_threshold": new.alert_threshold,
-    }
-
-
-def _read(row: Row) -> Budget:
+def read_budget(row: Row) -> Budget:
+    """Read a row of the table."""
     return Budget(**{name: row[name] for name in Budget.__struct_fields__})
+
+
+def _operator(organization_id: str) -> Caller:
+    return msgspec.structs.replace(SYSTEM, organization_id=organization_id)

@@ -36,6 +36,7 @@ MIGRATIONS = (
     + ledger.MIGRATION
     + budgets.MIGRATION,
     budgets.REVISIONS,
+    budgets.AMOUNTS,
 )
 
 _COLUMNS = (

@@ -1,4 +1,4 @@
-"""What administrators and keys can ask of the money: credits, budgets, receipts, reconciliation.
+"""What administrators and keys can ask of the money: credits, receipts, reconciliation.
 
 JSON of the management API (contract section 8): camelCase, ISO times, amounts as decimal strings in US
 dollars with integer twins in nano-dollars. Each caller sees its own organisation.
@@ -19,6 +19,7 @@ from msgspec import Meta
 from raven_proxy import (
     Exchange,
     Face,
+    Forbidden,
     InvalidRequest,
     NotFound,
     Principal,
@@ -27,12 +28,13 @@ from raven_proxy import (
     read_nothing,
 )
 from raven_proxy.counters import Counters
+from raven_proxy.faces import Doc, Query
 from raven_proxy.judging import judge
 from raven_proxy.storage import Row, Storage
 
 from . import ledger
 from .books import Books
-from .budgets import TOPIC, Budget, BudgetStore, NewBudget
+from .budgets import TOPIC
 from .pricing import NANO, dollars
 
 __all__ = ["Management", "faces"]
@@ -40,18 +42,62 @@ __all__ = ["Management", "faces"]
 T = TypeVar("T")
 
 _LEDGER_PAGE = 100
-_decode_budget = msgspec.json.Decoder(NewBudget).decode
 
 
-class _Grant(msgspec.Struct, forbid_unknown_fields=True):
-    amount: Annotated[str, Meta(pattern=r"^-?[0-9]{1,9}(\.[0-9]{1,9})?$")]
+class Grant(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a grant, in US dollars; less than 0 takes money back."""
+
+    amount: Annotated[str, Meta(pattern=r"^-?[0-9]{1,9}(\.[0-9]{1,9})?\Z")]
     note: Annotated[str, Meta(max_length=500)] | None = None
 
 
-_decode_grant = msgspec.json.Decoder(_Grant).decode
+class Granted(msgspec.Struct, rename="camel", kw_only=True):
+    """A grant that was made."""
+
+    id: str
+    note: str | None
+    created_at: datetime
+    amount: str
+    amount_nano: int
+
+
+class Credits(msgspec.Struct, rename="camel", kw_only=True):
+    """What an organisation has left, and what of it is reserved for requests under way; in US dollars."""
+
+    balance: str
+    balance_nano: int
+    reserved: str
+    reserved_nano: int
+
+
+class Entry(msgspec.Struct, rename="camel", kw_only=True):
+    """One entry of the ledger: so much went from one account to another."""
+
+    id: int
+    reference: str
+    kind: str
+    created_at: datetime
+    debit: str
+    credit: str
+    key_id: str | None
+    note: str | None
+    amount: str
+    amount_nano: int
+
+
+class Reconciled(msgspec.Struct):
+    """Where counters and ledger differed; they are set right."""
+
+    drifts: list[Any]
+
+
+_PAGING = (
+    Query(name="limit", type=Annotated[int, Meta(ge=1, le=1000)], summary="At most so many"),
+    Query(name="after", type=Annotated[int, Meta(ge=1)], summary="The id of the last one that you have seen"),
+)
+_decode_grant = msgspec.json.Decoder(Grant).decode
 _REMEDIES = {
     "amount": 'Send US dollars as text, such as "25.00".',
-    "limit": 'Send US dollars as text, such as "25.00".',
 }
 
 
@@ -62,7 +108,6 @@ class Management:
         self._storage = storage
         self._counters = counters
         self._books = books
-        self._budgets = BudgetStore(storage)
 
     # -- credits -------------------------------------------------------------------
 
@@ -76,6 +121,8 @@ class Management:
 
     async def grant(self, exchange: Exchange) -> Reply:
         """`POST /credits/grants`: put money on the organisation's account; less than 0 takes it back."""
+        if not _caller(exchange).is_operator:
+            raise Forbidden("Only who runs the gateway grants credits.")
         asked = _read(_decode_grant, exchange.body, _REMEDIES)
         amount = int(Decimal(asked.amount) * NANO)
         if not amount:
@@ -114,54 +161,6 @@ class Management:
         drifts = await self._books.reconcile()
         return _json({"drifts": [msgspec.to_builtins(drift) for drift in drifts]})
 
-    # -- budgets -------------------------------------------------------------------
-
-    async def list_budgets(self, exchange: Exchange) -> Reply:
-        """`GET /budgets`."""
-        budgets = await self._budgets.list_all(_caller(exchange).organization_id)
-        return _json([await self._show(budget) for budget in budgets])
-
-    async def create_budget(self, exchange: Exchange) -> Reply:
-        """`POST /budgets`."""
-        new = _read(_decode_budget, exchange.body, _REMEDIES)
-        budget = await self._budgets.create(new, _caller(exchange).organization_id)
-        return _json(await self._show(budget), status=201)
-
-    async def get_budget(self, exchange: Exchange) -> Reply:
-        """`GET /budgets/{id}`."""
-        budget = await self._budgets.get(exchange.params["id"], _caller(exchange).organization_id)
-        return _json(await self._show(budget))
-
-    async def change_budget(self, exchange: Exchange) -> Reply:
-        """`PATCH /budgets/{id}`: fields that are left out stay; what `GET` gave can be sent back."""
-        organization = _caller(exchange).organization_id
-        budget = await self._budgets.get(exchange.params["id"], organization)
-        changes = _read(_decode_fields, exchange.body)
-        kept = {name: value for name, value in _fields(budget).items() if value is not None}
-        wanted = kept | {name: value for name, value in changes.items() if name not in _READ_ONLY}
-        new = _read(_decode_budget, msgspec.json.encode(wanted), _REMEDIES)
-        return _json(await self._show(await self._budgets.replace(budget.id, new, organization)))
-
-    async def delete_budget(self, exchange: Exchange) -> Reply:
-        """`DELETE /budgets/{id}`."""
-        await self._budgets.delete(exchange.params["id"], _caller(exchange).organization_id)
-        return _json({"success": True})
-
-    async def _show(self, budget: Budget) -> dict[str, Any]:
-        now = time.time()
-        name = budget.counter(now)
-        used, held = await self._counters.used(name), await self._counters.held(name)
-        _, until = ledger.period_of(budget.period, now)
-        amounts = _amounts(spent=used - held, reserved=held, remaining=max(0, budget.limit_nano - used))
-        resets = None if budget.period == "total" else _time(until)
-        return {
-            "id": budget.id,
-            **_fields(budget),
-            "limitNano": budget.limit_nano,
-            **amounts,
-            "resetsAt": resets,
-        }
-
     # -- receipts ------------------------------------------------------------------
 
     async def receipt(self, exchange: Exchange) -> Reply:
@@ -176,37 +175,39 @@ class Management:
         return _json(_receipt(row))
 
 
-_READ_ONLY = frozenset(
-    "id limitNano spent spentNano reserved reservedNano remaining remainingNano resetsAt createdAt".split()
-)
-_decode_fields = msgspec.json.Decoder(dict[str, Any]).decode
-
-
 def faces(find: Callable[[], Management]) -> list[Face]:
     """List the routes; `find` gives the object behind them once the plugin has started."""
 
-    def route(name: str, method: str, path: str, scope: str, serve: str) -> Face:
+    def route(method: str, path: str, serve: str, doc: Doc) -> Face:
         async def call(exchange: Exchange) -> Reply:
             reply: Reply = await getattr(find(), serve)(exchange)
             return reply
 
+        is_receipt = path.startswith("/v1/")
+        scope = "admin:read" if method == "GET" else "admin:write"
         return Face(
-            name=name, path=path, methods=(method,), scope=scope, read_call=read_nothing, serve=call,
-            json_body=method in {"POST", "PATCH"} and serve != "reconcile",
+            name=serve.replace("_", "-"), path=path, methods=(method,), read_call=read_nothing, serve=call,
+            scope="usage:read" if is_receipt else scope, json_body=doc.request is not None, doc=doc,
+            role=None if is_receipt else "viewer" if method == "GET" else "admin",
         )  # fmt: skip
 
     return [
-        route("credits", "GET", "/credits", "admin:read", "show_credits"),
-        route("credits-grant", "POST", "/credits/grants", "admin:write", "grant"),
-        route("credits-ledger", "GET", "/credits/ledger", "admin:read", "show_ledger"),
-        route("credits-reconcile", "POST", "/credits/reconcile", "admin:write", "reconcile"),
-        route("budgets", "GET", "/budgets", "admin:read", "list_budgets"),
-        route("budgets-create", "POST", "/budgets", "admin:write", "create_budget"),
-        route("budget", "GET", "/budgets/{id}", "admin:read", "get_budget"),
-        route("budget-change", "PATCH", "/budgets/{id}", "admin:write", "change_budget"),
-        route("budget-delete", "DELETE", "/budgets/{id}", "admin:write", "delete_budget"),
-        route("receipt", "GET", "/v1/requests/{id}", "usage:read", "receipt"),
-    ]
+        route("GET", "/credits", "show_credits", _doc("What the organisation has left", Credits)),
+        route(
+            "POST", "/credits/grants", "grant",
+            _doc("Put money on the account, or take it back", Granted, request=Grant, status=201),
+        ),
+        route("GET", "/credits/ledger", "show_ledger", _doc("The entries", list[Entry], query=_PAGING)),
+        route("POST", "/credits/reconcile", "reconcile", _doc("Compare counters and ledger", Reconciled)),
+        route(
+            "GET", "/v1/requests/{id}", "receipt",
+            Doc(summary="What one request used and cost", tag="usage", reply=dict[str, Any]),
+        ),
+    ]  # fmt: skip
+
+
+def _doc(summary: str, reply: Any, **more: Any) -> Doc:
+    return Doc(summary=summary, tag="credits", reply=reply, **more)
 
 
 def _read(decode: Callable[[bytes], T], body: bytes, remedies: Mapping[str, str] | None = None) -> T:
@@ -222,17 +223,6 @@ def _caller(exchange: Exchange) -> Principal:
     if exchange.principal is None:
         raise Unauthenticated("Send a key.")
     return exchange.principal
-
-
-def _fields(budget: Budget) -> dict[str, Any]:
-    return {
-        "name": budget.name,
-        "scope": budget.scope,
-        "targetId": budget.target_id,
-        "limit": dollars(budget.limit_nano),
-        "period": budget.period,
-        "alertThreshold": budget.alert_threshold,
-    }
 
 
 def _amounts(**nanos: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from raven_proxy.config import Config
 from raven_proxy.counters import LocalCounters
 from raven_proxy.exchange import Candidate
 from raven_proxy.faces import Call, Face, read_nothing
+from raven_proxy.resources import Records
 from raven_proxy.storage import SQLiteStorage
 from raven_proxy.tasks import Tasks
 
@@ -79,6 +80,7 @@ class Teller:
     async def open(self) -> None:
         self.counters = LocalCounters()
         self.storage = await SQLiteStorage.open(self.folder / "raven.db")
+        await Records(self.storage).migrate()
         self.is_open = True
         catalog = self.folder / "catalog.json"
         self.gateway = SimpleNamespace(
