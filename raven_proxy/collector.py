@@ -41,8 +41,9 @@ class Collector:
     def end(self) -> None:
         """Hand the reply over."""
         self._finish()
+        parts, self._parts = self._parts, []
         if not self.done.done():
-            self.done.set_result(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
+            self.done.set_result(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def fail(self, error: UpstreamError) -> None:
         """Hand the error over: a partial reply is never passed on as a whole one."""

@@ -103,6 +103,7 @@ class UpstreamConnection(BaseProtocol):
         finally:
             timer.cancel()
             self._head = None
+            del future  # with an error in it, it and this frame would hold each other, and the body
 
     def attach(self, sink: Sink) -> None:
         """Deliver the body to `sink`, beginning with what has arrived; may call `end` at once."""
@@ -130,10 +131,8 @@ class UpstreamConnection(BaseProtocol):
 
     def abort(self) -> None:
         """Drop the connection and whatever it was doing, at once; the sink hears nothing more."""
-        self._sink = None
-        self._may_reuse = False
-        if self.transport is not None:
-            self.transport.abort()
+        self._payload = None
+        self._drop()
 
     def disown(self) -> None:
         """Tell nobody when it closes: who opened it gave up before it could be counted."""
@@ -266,9 +265,16 @@ class UpstreamConnection(BaseProtocol):
             self._head.set_exception(error)
         elif sink is None and self._payload is not None and not self._payload.is_eof():
             self._payload.set_exception(error)
-        self.abort()
+        self._drop()
         if sink is not None:
+            self._payload = None  # it knows this connection: they would hold each other
             sink.fail(error)
+
+    def _drop(self) -> None:
+        self._sink = None
+        self._may_reuse = False
+        if self.transport is not None:
+            self.transport.abort()
 
     def _time_out(self) -> None:
         self._fail(UpstreamTimeout("The provider did not answer in time."))

@@ -50,6 +50,7 @@ __all__ = [
     "default_code",
     "default_type",
     "envelope",
+    "forget_frames",
 ]
 
 _TYPES = {
@@ -246,6 +247,17 @@ A real Ctrl-C is a signal that the loop handles: a KeyboardInterrupt inside a ho
 
 class ConfigError(Exception):
     """A config file, plugin or secret is wrong; the message names file, place and remedy in one line."""
+
+
+def forget_frames(error: BaseException) -> None:
+    """Let go of the frames that an error came through, and of all that their variables hold.
+
+    An exchange that keeps its error would be kept by it, with its bodies, until the collector comes.
+    """
+    seen: BaseException | None = error
+    while seen is not None and (seen.__traceback__ is not None or seen is error):
+        seen.__traceback__ = None
+        seen = seen.__cause__ or seen.__context__
 
 
 def envelope(error: GatewayError, request_id: str) -> bytes:

@@ -26,6 +26,7 @@ from .errors import (
     Refused,
     Unauthenticated,
     UpstreamError,
+    forget_frames,
 )
 from .exchange import Exchange, Outcome, Principal, Reply
 from .headers import client_address, collect_request
@@ -137,6 +138,8 @@ class Gateway:
     def finish(self, exchange: Exchange) -> None:
         """Let observers see how it ended, in the background; called once for each exchange."""
         self.in_flight -= 1
+        if exchange.error is not None:
+            forget_frames(exchange.error)
         if exchange.face.public:
             exchange.pipeline.in_flight -= 1
             return

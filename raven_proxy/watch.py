@@ -49,10 +49,11 @@ class Watch:
         self.last = self._loop.time()
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Watch no longer, for good: whoever asked for it is let go of, and what they hold with them."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._on_late, self._on_quiet = _ignore, None
 
     def _arm(self, now: float) -> None:
         idle_since = now if self.paused else self.last
@@ -71,3 +72,7 @@ class Watch:
             if self._quiet_s and self._on_quiet is not None and now - self.last >= self._quiet_s * 0.9:
                 self._on_quiet()
             self._arm(now)
+
+
+def _ignore(error: UpstreamTimeout) -> None:
+    del error
