@@ -61,7 +61,8 @@ class Dialect(msgspec.Struct, frozen=True):
     complete SSE frame for a stream that already began, or None where the dialect has no streams.
     `client_side` translates for clients that speak it, `provider_side` reads what vendors that speak
     it send; None where only bytes pass. `statuses` are HTTP statuses that its clients do not know, and
-    what they get instead. `id_header` is one more header that carries the request's id.
+    what they get instead. `id_header` is one more header that carries the request's id. `is_free` is what
+    no vendor bills: counting tokens.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Dialect(msgspec.Struct, frozen=True):
     provider_side: Any = None  # ProviderSide | None
     statuses: Mapping[int, int] = MappingProxyType({529: 503})
     id_header: str = ""
+    is_free: bool = False
 
 
 def _stream_envelope(error: errors.GatewayError, request_id: str) -> bytes:

@@ -34,6 +34,7 @@ COUNT_TOKENS = Dialect(
     client_side=CountSide(),
     statuses=_STATUSES,
     id_header="request-id",
+    is_free=True,
 )
 _OTHER = Dialect("anthropic.other", render_error, statuses=_STATUSES, id_header="request-id")
 

@@ -42,7 +42,7 @@ def render_error(error: GatewayError, request_id: str) -> bytes:
 
 CONVERSE = Dialect("bedrock.converse", render_error, provider_side=ConverseSide())
 INVOKE = Dialect("bedrock.invoke", render_error)
-_COUNT = Dialect("bedrock.count_tokens", render_error)  # costs nothing
+_COUNT = Dialect("bedrock.count_tokens", render_error, is_free=True)
 _UNKNOWN = Dialect("bedrock.unknown", render_error)
 
 

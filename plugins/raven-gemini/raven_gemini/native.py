@@ -67,7 +67,7 @@ def _render_stream_error(error: GatewayError, request_id: str) -> bytes:
 
 GENERATE = Dialect(DIALECT, render_error, _render_stream_error, provider_side=GenerateSide())
 EMBED = Dialect("gemini.embeddings", render_error)
-COUNT = Dialect("gemini.count_tokens", render_error)
+COUNT = Dialect("gemini.count_tokens", render_error, is_free=True)
 _UNKNOWN = Dialect("gemini.unknown", render_error, _render_stream_error)
 RAW_CLAUDE = Dialect("vertex.anthropic", render_error, _render_stream_error)
 

@@ -16,9 +16,9 @@ import msgspec
 import structlog
 
 from raven_proxy import Exchange, GatewayError, InvalidRequest, Outcome, Principal
-from raven_proxy.exchange import Candidate
+from raven_proxy.exchange import Candidate, Usage
 from raven_proxy.gateway import Gateway
-from raven_proxy.providers import prompt_bound
+from raven_proxy.providers import estimate_prompt, prompt_bound
 from raven_proxy.upstream import Upstream
 
 from . import ledger, records
@@ -77,6 +77,8 @@ class Accounting:
         if principal is None or exchange.face.serve is not None:
             return
         admission = exchange.notes[_NOTE] = Admission(time.time())
+        if exchange.face.dialect.is_free:
+            return
         tariffs = [self._tariff_of(exchange, candidate) for candidate in exchange.candidates]
         if not self._books.bind(principal):
             return
@@ -113,6 +115,8 @@ class Accounting:
         principal = exchange.principal
         if exchange.face.opaque:
             self._assume_usage(exchange)
+        if exchange.outcome is Outcome.CANCELLED and exchange.usage is None:
+            _charge_prompt(exchange)
         exchange.cost_nano = cost = self._tariffs.price(exchange, rate_multiplier=_rate(principal))
         row = make_row(exchange, self._ids.next(), cost)
         entry = None
@@ -194,7 +198,7 @@ class Accounting:
             return None  # files and lists cost nothing that a price says; see `_check_bounded`
         upstream = candidate.upstream
         tariff = self._tariffs.find(upstream.preset, model)
-        if tariff is None and not self._allow_unpriced and not _is_own(upstream):
+        if tariff is None and not self._lets_unpriced(exchange) and not _is_own(upstream):
             raise InvalidRequest(
                 f"The model {model!r} of {upstream.name} has no known price, so it cannot be billed. An "
                 "administrator can add it to model_catalog.json, or allow unpriced models.",
@@ -210,7 +214,7 @@ class Accounting:
         face, call = exchange.face, exchange.call
         if call.model is not None and not getattr(call, "unbounded", False):
             return
-        if self._allow_unpriced or not face.needs_model or exchange.request.method != "POST":
+        if self._lets_unpriced(exchange) or not face.needs_model or exchange.request.method != "POST":
             return
         if all(_is_own(candidate.upstream) for candidate in exchange.candidates):
             return
@@ -220,6 +224,13 @@ class Accounting:
             code="unknown_model_pricing",
             param="model",
         )
+
+    def _lets_unpriced(self, exchange: Exchange) -> bool:
+        """Say whether models without a price pass: as the organisation says, or else the config."""
+        principal = exchange.principal
+        known = self._gateway.organizations.get(principal.organization_id) if principal is not None else None
+        own = known.allow_unpriced if known is not None else None
+        return self._allow_unpriced if own is None else own
 
     def _assume_usage(self, exchange: Exchange) -> None:
         """Charge a request to an endpoint that nobody knows with what was held, unless its reply says."""
@@ -243,6 +254,17 @@ class Accounting:
             assumed_output_tokens=self._assumed_output_tokens,
         )
         return int(estimate * _rate(exchange.principal))
+
+
+def _charge_prompt(exchange: Exchange) -> None:
+    """Charge what a client asked and did not wait for: the provider has read the prompt, and bills it.
+
+    Not where nobody was reached, nor where the provider had refused.
+    """
+    is_asked = bool(exchange.attempts) and exchange.attempts[-1].error is None
+    if is_asked and exchange.model is not None and not exchange.face.dialect.is_free:
+        tokens = estimate_prompt(exchange.body)
+        exchange.usage = Usage(prompt_tokens=tokens, total_tokens=tokens, estimated=True)
 
 
 def _is_own(upstream: Upstream) -> bool:

@@ -24,6 +24,7 @@ from raven_proxy.config import Config
 from raven_proxy.counters import LocalCounters
 from raven_proxy.exchange import Candidate
 from raven_proxy.faces import Call, Face, read_nothing
+from raven_proxy.organizations import Organizations
 from raven_proxy.resources import Records
 from raven_proxy.storage import SQLiteStorage
 from raven_proxy.tasks import Tasks
@@ -89,6 +90,7 @@ class Teller:
             counters=self.counters,
             tasks=Tasks(),
             data_dir=self.folder,
+            organizations=Organizations(),
         )
         await self.reload()
 

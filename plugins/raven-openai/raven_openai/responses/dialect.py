@@ -64,7 +64,7 @@ ITEM = Dialect("openai.responses.item", envelope, render_stream_error)
 """Responses that a vendor has stored: nothing of them is translated."""
 COMPACT = Dialect("openai.responses.compact", envelope)
 """A long conversation made short by its vendor, for the same model to go on with."""
-COUNT = Dialect("openai.responses.input_tokens", envelope)
+COUNT = Dialect("openai.responses.input_tokens", envelope, is_free=True)
 """How many tokens a request would have."""
 
 
