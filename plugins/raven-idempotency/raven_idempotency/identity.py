@@ -23,7 +23,9 @@ _BOUNDARY = re.compile(r'multipart/[^;]+;.*?boundary="?([^";,\s]+)', re.IGNORECA
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """`id` names organisation, API key and idempotency key; `fingerprint` method, path and body. Both hex."""
+    """`id` names organisation, API key and idempotency key; `fingerprint` method, path, body and whose
+    account at the provider was meant. Both hex.
+    """
 
     id: str
     fingerprint: str
@@ -48,7 +50,8 @@ def identify(exchange: Exchange, principal: Principal, key: str, secret: bytes) 
     owner = msgspec.msgpack.encode((principal.organization_id, principal.key_id, key))
     asked = hmac.new(secret, digestmod=hashlib.sha256)
     request = exchange.request
-    asked.update(msgspec.msgpack.encode((request.method, request.raw_path)))
+    own_key = exchange.headers.get("x-provider-key", "")  # what was bought on one account is not another's
+    asked.update(msgspec.msgpack.encode((request.method, request.raw_path, own_key)))
     asked.update(_body(exchange))
     return Identity(hmac.new(secret, owner, hashlib.sha256).hexdigest(), asked.hexdigest())
 

@@ -259,3 +259,16 @@ async def test_a_repeat_is_refused_where_the_first_would_be_now(start: Any) -> N
     assert (await caller.chat()).status == 200
     door.is_open = False
     assert (await caller.chat()).status == 403
+
+
+async def test_what_was_bought_on_one_account_is_not_anothers(start: Any) -> None:
+    """With another provider key, or none, the same idempotency key means another request; no key is kept."""
+    caller = await start(base=("byok", "openai"))
+    mine = {"X-Provider-Key": "sk-of-one-caller-0123456789"}
+    assert (await caller.chat(headers=mine)).status == 200
+    assert (await caller.chat(headers=mine)).replayed
+    for headers in ({"X-Provider-Key": "sk-of-another-0123456789"}, {}):
+        other = await caller.chat(headers=headers)
+        assert (other.status, other.error["code"]) == (409, "idempotency_key_reused")
+    assert caller.asked == 1
+    assert "sk-of-one-caller" not in repr(await caller.rows())
