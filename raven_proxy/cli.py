@@ -15,12 +15,12 @@ from typing import Any
 
 import click
 import msgspec
+from structlog.testing import capture_logs
 
-from . import mock, plugins, process, scaffold, secrets
-from .assembly import assemble
+from . import mock, plugins, process, scaffold
 from .config import Config, load
-from .core_faces import core_faces
 from .errors import ConfigError
+from .service import Service
 
 __all__ = ["main"]
 
@@ -102,9 +102,9 @@ def serve(config_path: Path | None, fd: int | None, **options: Any) -> None:
 @_plugins_dir_option
 def check(config_path: Path | None, plugins_dir: Path | None) -> None:
     """Load config and plugins, bind nothing, and say what is wrong."""
-    config = _checked(lambda: load(config_path, plugins_dir=str(plugins_dir) if plugins_dir else None))
-    _checked(lambda: secrets.read_environment(is_loopback=config.is_loopback()))
-    pipeline = _checked(lambda: _assemble(config))
+    service = Service(config_path, plugins_dir=str(plugins_dir) if plugins_dir else None)
+    with capture_logs():  # what is wrong is said in one line
+        pipeline = _checked(lambda: asyncio.run(service.rehearse()))
     faces = len(pipeline.faces())
     click.echo(f"ok: {len(pipeline.plugins)} plugins, {faces} routes, {len(pipeline.upstreams)} upstreams")
 
@@ -167,11 +167,6 @@ def mock_command(host: str, port: int) -> None:
         reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error
         click.echo(f"raven-proxy: mock: {host}:{port}: {reason}", err=True)
         sys.exit(1)
-
-
-def _assemble(config: Config) -> Any:
-    drop_ins = Path(config.plugins_dir) if config.plugins_dir else None
-    return assemble(config, core_faces(None), drop_ins)  # type: ignore[arg-type]  # nothing is served
 
 
 def _checked(work: Any) -> Any:

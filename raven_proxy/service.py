@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import tempfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,7 +51,19 @@ class Service:
         self._discovering: asyncio.Task[None] | None = None
         self.failed_reloads = 0
 
-    async def start(self) -> Gateway:
+    async def rehearse(self) -> Pipeline:
+        """Start every plugin in an empty data folder, and stop again; nothing is bound and nobody is asked.
+
+        So `raven-proxy check` finds what only a start would: a broken catalogue, a plan that is not there.
+        Raises ConfigError.
+        """
+        with tempfile.TemporaryDirectory(prefix="raven-check-") as folder:
+            self._overrides = {**self._overrides, "data_dir": folder}
+            gateway = await self.start(discover=False)
+            await self.stop(grace_s=0.0)
+            return gateway.pipeline
+
+    async def start(self, *, discover: bool = True) -> Gateway:
         """Load, check and start everything except the listener. Raises ConfigError."""
         if http_parser.HttpResponseParser.__module__ != "aiohttp._http_parser":
             raise ConfigError("aiohttp runs without its C parser; install a binary wheel of aiohttp")
@@ -75,7 +88,8 @@ class Service:
         except BaseException:
             await storage.close()
             raise
-        self._discover(pipeline)
+        if discover:
+            self._discover(pipeline)
         return gateway
 
     async def listen(self, sock: socket.socket) -> None:

@@ -79,6 +79,27 @@ def test_check_says_what_is_wrong_in_one_line(tmp_path: Path, config: str, words
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ('plugins = ["meter"]\ncatalog = "none.json"', "none.json"),
+        ('plugins = ["meter"]\ncatalog = "broken.json"', "broken.json"),
+        ('plugins = ["meter"]\ncatalog = "negative.json"', "negative.json"),
+        ('plugins = ["limits"]\n[plugin.limits]\ndefault_plan = "gold"', "gold"),
+    ],
+)
+def test_check_finds_what_would_stop_the_start(tmp_path: Path, config: str, words: str) -> None:
+    """What plugins judge when they start too; and the data folder stays as it is."""
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "negative.json").write_text('{"m": {"input": "-1"}}')
+    result = run("check", "--config", write(tmp_path, config + "\n"))
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "data").exists()
+
+
 def test_check_and_plugins_see_the_drop_in_folder(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "stamp.py").write_text(PLUGIN)
