@@ -212,9 +212,9 @@ class Accounting:
         size. Raises InvalidRequest.
         """
         face, call = exchange.face, exchange.call
-        if call.model is not None and not getattr(call, "unbounded", False):
+        if not getattr(call, "unbounded", False) and (call.model is not None or not face.needs_model):
             return
-        if self._lets_unpriced(exchange) or not face.needs_model or exchange.request.method != "POST":
+        if self._lets_unpriced(exchange) or exchange.request.method != "POST":
             return
         if all(_is_own(candidate.upstream) for candidate in exchange.candidates):
             return

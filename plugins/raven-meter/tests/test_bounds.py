@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import FormData
 
 from raven_proxy.harness import ADMINISTRATOR
 from raven_proxy.mock import MockUpstream, ScriptedReply
@@ -80,7 +81,9 @@ async def test_T75_who_was_refused_pays_nothing(start: Any, upstream: MockUpstre
 
 async def test_counting_tokens_is_free(start: Any, upstream: MockUpstream) -> None:
     """It needs no money, no price, and takes none: as at the vendors."""
-    gateway = await start(base=("meter", "anthropic", "openai"), provider="anthropic", prepaid=True)
+    gateway = await start(
+        base=("meter", "anthropic", "openai"), provider="anthropic", prepaid=True, allow_unpriced=False
+    )
     upstream.script(ScriptedReply.of_json({"input_tokens": 7}), ScriptedReply.of_json({"input_tokens": 7}))
     for model in ("up/m-1", "up/nobody-knows-its-price"):
         body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
@@ -105,3 +108,18 @@ async def test_T69_an_organisation_may_let_models_without_a_price_pass(
         assert got.status == status
         if status == 400:
             assert (await got.json())["error"]["code"] == "unknown_model_pricing"
+
+
+@pytest.mark.parametrize("path", ["/v1/batches", "/v1/up/batches"])
+async def test_a_batch_does_not_pass_a_bound(start: Any, upstream: MockUpstream, path: str) -> None:
+    """Nobody has read what it will cost: refused where money is bound, and nobody is asked."""
+    body = {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    gateway = await start(prepaid=True, allow_unpriced=False)
+    upstream.script(ScriptedReply.of_json({"id": "file-1", "object": "file", "purpose": "batch"}))
+    form = FormData({"purpose": "batch"})
+    form.add_field("file", b"{}", filename="a.jsonl")
+    async with gateway.client.post("/v1/files", data=form) as put:
+        assert put.status == 200
+    async with gateway.client.post(path, json=body) as got:
+        assert (got.status, (await got.json())["error"]["code"]) == (400, "unknown_model_pricing")
+    assert len(upstream.seen) == 1

@@ -23,9 +23,12 @@ BATCHES = Dialect("openai.batches", envelope)
 
 
 class BatchCall(Call):
-    """A new batch; `input_file_id` says where it has to run."""
+    """A new batch; `input_file_id` says where it has to run. What it will cost is `unbounded`: nobody has
+    read the file.
+    """
 
     input_file_id: str | None = None
+    unbounded: bool = True
 
 
 class _Batch(msgspec.Struct):
