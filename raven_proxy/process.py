@@ -22,6 +22,7 @@ from . import log
 from .config import Config, load
 from .errors import ConfigError
 from .gateway import Gateway
+from .roster import Roster
 from .service import Service, listen_on
 
 __all__ = ["run"]
@@ -61,8 +62,10 @@ async def _serve(config_path: Path | None, overrides: dict[str, Any], sock: sock
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
 
+    roster = Roster(gateway.data_dir) if _WORKER in os.environ else None
+
     def reload() -> None:
-        gateway.tasks.launch(_reload(service), "reload")
+        gateway.tasks.launch(_reload(service, roster), "reload")
 
     # Before anybody can know that we are here, and signal.
     loop.add_signal_handler(signal.SIGHUP, reload)
@@ -72,10 +75,11 @@ async def _serve(config_path: Path | None, overrides: dict[str, Any], sock: sock
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     await service.listen(sock)
-    if _WORKER not in os.environ:
+    if roster is None:
         _greet(gateway, sock)
     else:
-        gateway.reload = lambda: _reload_workers(service)
+        roster.report()
+        gateway.reload = lambda: _reload_workers(service, roster)
     gc.collect()
     gc.freeze()  # what start-up made is never garbage
     gc.set_threshold(50_000, 20, 50)
@@ -84,6 +88,8 @@ async def _serve(config_path: Path | None, overrides: dict[str, Any], sock: sock
         orphan_watch.cancel()
     for number in (signal.SIGTERM, signal.SIGINT):  # a second signal means now
         loop.add_signal_handler(number, os._exit, 130)
+    if roster is not None:
+        roster.leave()
     await service.stop()
 
 
@@ -95,15 +101,22 @@ async def _watch_parent(stopped: asyncio.Event) -> None:
     stopped.set()
 
 
-async def _reload_workers(service: Service) -> None:
-    """Reload here, where the caller sees what is wrong, then in every worker."""
+async def _reload_workers(service: Service, roster: Roster) -> None:
+    """Reload here, where the caller sees what is wrong, then in every worker; return when all have."""
     await service.reload()
+    since = time.time()
     os.kill(os.getppid(), signal.SIGHUP)
+    await roster.wait_for_others(since)
 
 
-async def _reload(service: Service) -> None:
-    with contextlib.suppress(ConfigError):  # logged, and the old configuration goes on
+async def _reload(service: Service, roster: Roster | None) -> None:
+    failure = ""
+    try:
         await service.reload()
+    except ConfigError as error:  # logged, and the old configuration goes on
+        failure = str(error)
+    if roster is not None:
+        roster.report(failure)
 
 
 async def _prepare(config_path: Path | None, overrides: dict[str, Any], sock: socket.socket) -> None:

@@ -66,3 +66,21 @@ async def test_t134_every_worker_reloads(
         assert "Traceback" not in gateway.errors()
         assert ADMIN_KEY not in gateway.errors()
     assert {seen.path for seen in upstream.seen} == {CHAT}
+
+
+async def test_t134_the_call_returns_when_every_worker_has_changed_over(
+    tmp_path: Path, upstream: MockUpstream, files: Files
+) -> None:
+    """From the next request on the new configuration holds, whoever takes it."""
+    config = write_config(tmp_path, upstream, plugins=["auth-keys", "openai"], plugins_dir=str(files.folder))
+    async with serve(config, "--workers", "2") as gateway:
+        await gateway.two_workers()
+        for number in range(3):
+            files.stamp(f"v{number}")
+            assert (await gateway.ask(RELOAD)).status == 200
+            raw = post(b"", f"/version-v{number}", method="GET")
+            assert [(await gateway.ask(raw)).status for _ in range(20)] == [200] * 20
+        assert len(list((tmp_path / "data" / "workers").glob("*"))) == 2
+        gateway.send(signal.SIGTERM)
+        assert await gateway.ended() == 0
+    assert list((tmp_path / "data" / "workers").glob("*")) == []
