@@ -22,6 +22,7 @@ from raven_proxy.config import Config
 from raven_proxy.counters import LocalCounters
 from raven_proxy.exchange import Attempt, Candidate, Outcome
 from raven_proxy.faces import Call, Face, read_nothing
+from raven_proxy.resources import Records
 from raven_proxy.storage import SQLiteStorage
 from raven_proxy.tasks import Tasks
 
@@ -115,6 +116,7 @@ async def _limit(storage: SQLiteStorage) -> None:
 
     entry = ledger.grant("grant_1", 10**15, int(time.time()), organization_id="org_default", note=None)
     await storage.execute(ledger.INSERT_ENTRY, entry.row())
+    await Records(storage).migrate()
     await BudgetStore(storage).create(NewBudget(name="a", limit="900000"), "org_default")
     await storage.bump(TOPIC)
 
