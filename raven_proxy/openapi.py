@@ -49,6 +49,7 @@ _ERRORS = {
         },
     }
 }
+_SEGMENT = {"type": "string", "pattern": "^[A-Za-z0-9._~-]+$", "maxLength": 200}
 _PASSED_OVER = {"description": "Passed over: it can be read and not written."}
 
 
@@ -167,7 +168,7 @@ def _operation(face: Face, doc: Doc, method: str, shapes: _Shapes) -> dict[str, 
         "summary": doc.summary,
         "tags": [doc.tag],
         "parameters": [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            {"name": name, "in": "path", "required": True, "schema": _SEGMENT}
             for name in _PARAMETER.findall(face.path)
         ]
         + [_parameter(query, shapes) for query in doc.query],

@@ -134,7 +134,7 @@ AUDIT_LOG = Resource(
     actions=(
         Action(
             name="export", on="all", method="GET", summary="Export the audit log as CSV or JSON lines",
-            run=_export,
+            run=_export, media="application/jsonl",
         ),
     ),
 )  # fmt: skip

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from raven_proxy.errors import InvalidRequest
+from raven_proxy.faces import Query
 
 if TYPE_CHECKING:
     from raven_proxy.storage import Row, Transaction
@@ -129,6 +130,8 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
     method: Literal["GET", "POST"] = "POST"
     body: Any = None  # the type of the request's body, if it has one
     reply: Any = None  # the type of the answer, for the documentation
+    media: str = "application/json"
+    query: tuple[Query, ...] = ()
     role: Role | None = None  # the resource's own roles, if None
 
 

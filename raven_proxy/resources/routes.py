@@ -186,7 +186,10 @@ def _action_face(resource: Resource[Any], action: Action, records: Callable[[], 
         return result if isinstance(result, Reply) else reply_json(result)
 
     path = f"/{{id}}/{action.name}" if action.on == "one" else f"/{action.name}"
-    doc = Doc(summary=action.summary, tag=resource.name, request=action.body, reply=action.reply)
+    doc = Doc(
+        summary=action.summary, tag=resource.name, request=action.body, reply=action.reply,
+        media=action.media, query=action.query,
+    )  # fmt: skip
     face = _face(resource, action.name, action.method, path, serve, doc)
     json_body = action.method != "GET" and action.body is not None
     return msgspec.structs.replace(face, role=action.role or face.role, json_body=json_body)

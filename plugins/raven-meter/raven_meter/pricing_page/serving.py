@@ -11,6 +11,7 @@ import msgspec
 from raven_meter.catalogue import load_packaged
 from raven_meter.catalogue.operator import OperatorModel
 from raven_proxy import Exchange, Face, Reply, read_nothing
+from raven_proxy.faces import Doc
 
 from .rows import build
 
@@ -51,6 +52,7 @@ def faces(own: Callable[[], Mapping[str, OperatorModel]], *, public: bool) -> li
         return Face(
             name=path.removeprefix("/docs/"), path=path, methods=("GET",), read_call=read_nothing,
             serve=serve, json_body=False, public=public, scope=None if public else "models:read",
+            doc=Doc(summary="Models and prices", tag="documentation", media=content_type.partition(";")[0]),
         )  # fmt: skip
 
     def read_document() -> bytes:
