@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from aiohttp import ClientSession  # noqa: TID251 - the client's side of a test
 
 from raven_proxy.harness import ADMIN_KEY
@@ -42,10 +43,12 @@ async def ask(session: ClientSession, method: str, path: str, body: Any = None) 
         return answer.status, msgspec.json.decode(await answer.read())
 
 
-async def test_t68_workers_share_one_budget(tmp_path: Path, upstream: MockUpstream) -> None:
+@pytest.mark.parametrize("by_flag", [False, True], ids=["config", "flag"])
+async def test_t68_workers_share_one_budget(tmp_path: Path, upstream: MockUpstream, by_flag: bool) -> None:
     """Fifty at once on three workers and a balance for ten: never more than it, and the books agree."""
-    config = config_of(tmp_path, upstream, workers=3)
-    async with serve(config) as running, ClientSession(running.url, headers=AUTH) as session:
+    config = config_of(tmp_path, upstream, **({} if by_flag else {"workers": 3}))
+    arguments = ("--workers", "3") if by_flag else ()
+    async with serve(config, *arguments) as running, ClientSession(running.url, headers=AUTH) as session:
         async with asyncio.timeout(20):
             while len(running.workers()) < 3 or await running.status("/health/ready") != 200:
                 await asyncio.sleep(0.05)
