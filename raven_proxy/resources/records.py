@@ -64,19 +64,23 @@ class Records:
         `where` maps columns to values. Raises InvalidRequest for an `after` that is not in the list.
         """
         newest_first = resource.newest_first if newest_first is None else newest_first
+        if resource.written_behind:
+            await self.storage.flush()
         conditions, values = ["organization_id = ?"], [caller.organization_id]
         for column, value in (where or {}).items():
             conditions.append(f"{column} = ?")
             values.append(value)
+        sign, way = ("<", "DESC") if newest_first else (">", "ASC")
         if after is not None:
             place = await self._place(resource, after, caller)
-            sign = "<" if newest_first else ">"
-            conditions.append(f"(created_at {sign} ? OR (created_at = ? AND id {sign} ?))")
-            values += [place["created_at"], place["created_at"], after]
-        way = "DESC" if newest_first else "ASC"
+            conditions.append(
+                f"id {sign} ?" if resource.ids_rise else f"(created_at, id) {sign} (?, ?)"  # ISO SQL:1992
+            )
+            values += [place["id"]] if resource.ids_rise else [place["created_at"], place["id"]]
+        order = f"id {way}" if resource.ids_rise else f"created_at {way}, id {way}"
         sql = (
             f"SELECT * FROM {resource.table} WHERE {' AND '.join(conditions)} "  # noqa: S608 - our own names
-            f"ORDER BY created_at {way}, id {way} LIMIT ?"
+            f"ORDER BY {order} LIMIT ?"
         )
         rows = await self.storage.fetch_all(sql, (*values, limit + 1))
         page = [_read(resource, row) for row in rows[:limit]]
@@ -84,6 +88,8 @@ class Records:
 
     async def get(self, resource: Resource[B], record_id: str, caller: Caller) -> Record[B]:
         """Give one record. Raises NotFound, for another organisation's as for none."""
+        if resource.written_behind:
+            await self.storage.flush()
         return _read(resource, await self._row(self.storage, resource, record_id, caller))
 
     async def show(self, resource: Resource[B], record: Record[B]) -> dict[str, Any]:
@@ -259,7 +265,7 @@ def check_role(caller: Caller, least: str) -> None:
 
 def _read(resource: Resource[B], row: Row) -> Record[B]:
     return Record(
-        id=row["id"],
+        id=str(row["id"]),
         organization_id=row["organization_id"],
         created_at=datetime.fromtimestamp(row["created_at"], UTC),
         body=columns_of(resource.body).from_row(row),

@@ -163,6 +163,8 @@ class Resource(msgspec.Struct, Generic[B], frozen=True, kw_only=True):
     unique: tuple[str, ...] = ("name",)
     filters: tuple[str, ...] = ()  # columns that the query of a list may ask for, as camelCase
     newest_first: bool = False
+    ids_rise: bool = False  # with time: then their order is the list's, and no other index is needed
+    written_behind: bool = False  # rows are queued (`Storage.write_behind`): written before they are read
     read_role: Role = "viewer"
     write_role: Role = "admin"
     check: Callable[[Change[B]], Awaitable[None]] | None = None

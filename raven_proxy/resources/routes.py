@@ -109,7 +109,8 @@ def _list_face(resource: Resource[Any], records: Callable[[], Records]) -> Face:
             resource, caller_of(exchange), limit=limit, after=query.get("after"), where=where
         )
         shown = [await records().show(resource, record) for record in page]
-        link = f'<{exchange.request.path}?limit={limit}&after={more}>; rel="next"'  # RFC 8288
+        rest = exchange.request.rel_url.update_query(limit=str(limit), after=more or "")
+        link = f'<{rest}>; rel="next"'  # RFC 8288
         return reply_json(shown, headers={"Link": link} if more is not None else None)
 
     query = (

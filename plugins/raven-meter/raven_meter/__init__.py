@@ -31,6 +31,7 @@ from .journal import Fsync, Journal
 from .management import Management, faces
 from .pricing_page import faces as pages
 from .records import recover
+from .request_log import LOGS
 from .tariffs import Tariffs
 from .usage import read_period, summarize
 
@@ -90,8 +91,9 @@ class Meter:
 
     @hookimpl
     def register_resources(self, register: Callable[[Resource[Any]], None]) -> None:
-        """Add `/budgets`."""
+        """Add `/budgets` and `/logs`."""
         register(self._budgets.resource)
+        register(LOGS)
 
     def _find_resource(self, name: str) -> Resource[Any] | None:
         return next((one for one in self._gateway.pipeline.resources if one.name == name), None)
