@@ -6,6 +6,7 @@ Everything here happens before or around authentication and judges only HTTP, no
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, cast
 
 from aiohttp.http_exceptions import HttpProcessingError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_protocol", "read_body", "require_json"]
 
+_CHARSET = re.compile(r';\s*charset="?([^";\s]+)', re.IGNORECASE)
 _MIN_BYTES_PER_S = 4096  # a sender slower than this over its whole body is stalling
 
 
@@ -50,6 +52,9 @@ def require_json(headers: dict[str, str]) -> None:
     kind = headers.get("content-type", "")
     if kind != "application/json" and kind.partition(";")[0].strip().lower() != "application/json":
         raise InvalidRequest("Send Content-Type: application/json.", param="Content-Type")
+    charset = _CHARSET.search(kind) if ";" in kind else None
+    if charset is not None and charset[1].lower() not in {"utf-8", "utf8", "us-ascii"}:
+        raise InvalidRequest("JSON is UTF-8 (RFC 8259): send no other charset.", param="Content-Type")
 
 
 async def read_body(exchange: Exchange, config: Config) -> bytes:

@@ -63,7 +63,10 @@ def read_request(exchange: Exchange, kind: type[T]) -> T:
 
 def is_strict(exchange: Exchange) -> bool:
     """Say whether the client wants an error where a parameter would be dropped (`X-Raven-Strict: true`)."""
-    return exchange.headers.get("x-raven-strict", "").strip().lower() == "true"
+    value = exchange.headers.get("x-raven-strict", "false").strip().lower()
+    if value not in {"true", "false"}:
+        raise InvalidRequest("X-Raven-Strict: send true or false.", param="X-Raven-Strict")
+    return value == "true"
 
 
 def refuse_dropped(exchange: Exchange, dropped: Iterable[str]) -> None:

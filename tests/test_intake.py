@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
+from raven_proxy.errors import InvalidRequest
 from raven_proxy.harness import ADMIN_KEY, GatewayStarter, RunningGateway
+from raven_proxy.intake import require_json
 from raven_proxy.mock import MockUpstream
 
 from .hard_cases.wire import RawReply, Wire
@@ -132,3 +134,24 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing_beh
         await asyncio.sleep(0.05)
     await upstream.wait_until(lambda: gateway.gateway.in_flight == 0)
     assert upstream.seen == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_taken"),
+    [
+        ("application/json", True),
+        ("application/json; charset=utf-8", True),
+        ('Application/JSON;charset="UTF-8"', True),
+        ("application/json; charset=utf-16", False),
+        ("application/json;profile=x; charset=latin-1", False),
+        ("text/plain", False),
+    ],
+)
+def test_json_is_utf_8(kind: str, is_taken: bool) -> None:
+    """RFC 8259 section 8.1: what says that it is another charset would be read wrongly."""
+    if is_taken:
+        require_json({"content-type": kind})
+        return
+    with pytest.raises(InvalidRequest) as caught:
+        require_json({"content-type": kind})
+    assert caught.value.param == "Content-Type"
