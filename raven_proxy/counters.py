@@ -68,8 +68,8 @@ class Counters(Protocol):
         holds less than what was used in it.
         """
 
-    async def settle(self, key: str, held: int, actual: int) -> None:
-        """End a hold of `held`: `actual` of it goes to the key's total for good, the rest is given back."""
+    async def settle(self, keys: Sequence[str], held: int, actual: int) -> None:
+        """End a hold of `held` on each of `keys`: `actual` of it goes to a key's total, the rest is free."""
 
     async def used(self, key: str, window_s: int = 0) -> int:
         """Say what is in use: in the window, or the key's total with all its holds."""
@@ -173,15 +173,17 @@ class LocalCounters:
         elif difference:
             window.add(current, difference)
 
-    async def settle(self, key: str, held: int, actual: int) -> None:
-        """End a hold."""
-        rest = self._holds.get(key, 0) - held
-        if rest > 0:
-            self._holds[key] = rest
-        else:
-            self._holds.pop(key, None)
-        if actual:
-            self._totals[key] = self._totals.get(key, 0) + actual
+    async def settle(self, keys: Sequence[str], held: int, actual: int) -> None:
+        """End a hold on each of `keys`."""
+        holds, totals = self._holds, self._totals
+        for key in keys:
+            rest = holds.get(key, 0) - held
+            if rest > 0:
+                holds[key] = rest
+            else:
+                holds.pop(key, None)
+            if actual:
+                totals[key] = totals.get(key, 0) + actual
 
     async def used(self, key: str, window_s: int = 0) -> int:
         """Say what is in use."""

@@ -97,13 +97,14 @@ class SharedCounters:
             elif difference:
                 self._add_to_window(db, key, window_s, difference, now)
 
-    async def settle(self, key: str, held: int, actual: int) -> None:
-        """End a hold."""
+    async def settle(self, keys: Sequence[str], held: int, actual: int) -> None:
+        """End a hold on each of `keys`."""
         with self._step() as db:
-            self._add(db, key, self._number, -held)
-            db.execute("DELETE FROM amounts WHERE key = ? AND amount <= 0 AND process > 0", (key,))
-            if actual:
-                self._add(db, key, _SETTLED, actual)
+            for key in keys:
+                self._add(db, key, self._number, -held)
+                db.execute("DELETE FROM amounts WHERE key = ? AND amount <= 0 AND process > 0", (key,))
+                if actual:
+                    self._add(db, key, _SETTLED, actual)
 
     async def used(self, key: str, window_s: int = 0) -> int:
         """Say what is in use."""

@@ -69,7 +69,7 @@ async def test_t89_two_hundred_at_once(counting: Counters, clock: Clock) -> None
 async def test_totals_of_a_time_that_is_over_are_dropped(counting: Counters) -> None:
     """What was forgotten counts as nothing; holds and other totals stay."""
     for key in ("old", "new"):
-        await counting.settle(key, 0, 7)
+        await counting.settle([key], 0, 7)
         await counting.take([Claim(key, 5, 100)])
     await counting.forget(["old", "never"])
     assert [(await counting.used(key), await counting.held(key)) for key in ("old", "new")] == [
@@ -112,7 +112,7 @@ async def test_a_hold_counts_until_it_is_settled(counting: Counters) -> None:
     denial = await counting.take([Claim("money", 60, 100)])
     assert denial is not None
     assert (denial.used, denial.retry_after_s) == (60, None)
-    await counting.settle("money", 60, 25)
+    await counting.settle(["money"], 60, 25)
     assert (await counting.used("money"), await counting.held("money")) == (25, 0)
     assert await counting.take([Claim("money", 75, 100)]) is None
     assert (await counting.used("money"), await counting.held("money")) == (100, 75)
@@ -124,8 +124,8 @@ async def test_slots_are_given_back_whole(counting: Counters) -> None:
         assert await counting.take([Claim("slots", 1, 2)]) is None
         assert await counting.take([Claim("slots", 1, 2)]) is None
         assert await counting.take([Claim("slots", 1, 2)]) is not None
-        await counting.settle("slots", 1, 0)
-        await counting.settle("slots", 1, 0)
+        await counting.settle(["slots"], 1, 0)
+        await counting.settle(["slots"], 1, 0)
     assert await counting.used("slots") == 0
 
 
@@ -195,12 +195,12 @@ def test_holds_and_totals_never_get_out_of_step(steps: list[tuple[int, int, int]
                     open_holds.append(amount)
             elif open_holds:
                 held = open_holds.pop(actual % len(open_holds))
-                await counting.settle("m", held, actual)
+                await counting.settle(["m"], held, actual)
                 total += actual
             assert await counting.used("m") == total + sum(open_holds)
             assert await counting.held("m") == sum(open_holds)
         for held in open_holds:
-            await counting.settle("m", held, 0)
+            await counting.settle(["m"], held, 0)
         assert await counting.held("m") == 0
 
     asyncio.run(run())
@@ -231,7 +231,7 @@ def _hammer(path: str, times: int) -> tuple[int, int]:
             admitted += await counting.take([Claim("rate", 1, 100, 3600)]) is None
             if await counting.take([Claim("money", 7, 1000)]) is None:
                 held += 7
-                await counting.settle("money", 7, 7)
+                await counting.settle(["money"], 7, 7)
         counting.close()
         return admitted, held
 
@@ -253,7 +253,7 @@ def _hold_and_die(path: str) -> None:
     async def run() -> None:
         counting = SharedCounters(Path(path))
         await counting.take([Claim("money", 50, 100)])
-        await counting.settle("money", 10, 4)
+        await counting.settle(["money"], 10, 4)
         os.kill(os.getpid(), signal.SIGKILL)
 
     asyncio.run(run())

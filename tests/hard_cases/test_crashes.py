@@ -207,25 +207,12 @@ async def test_a_start_after_a_crash_with_a_long_journal_is_quick(tmp_path: Path
             "m",
             200,
             "completed",
-            0,
         ]
-        row += [10, 5, 0, 0, 15, 0, 1, 3.5, None, "stop", None, 7, 1, 0]
-        entry = [
-            f"req_{number}",
-            "charge",
-            1,
-            "org:org_default",
-            "revenue",
-            7,
-            "org_default",
-            None,
-            "key_a",
-            None,
-        ]
+        row += [0, 10, 5, 0, 0, 15, 0, 1, 3.5, None, "stop", None, 7, 1, 0, None]
         journal.append(
             {"k": "a", "i": f"req_{number}", "t": 1, "org": "org_default", "stream": False, "rate": "1"}
         )
-        journal.append({"k": "f", "i": f"req_{number}", "row": row, "entry": entry})
+        journal.append({"k": "f", "i": f"req_{number}", "row": row})
     journal.close()
     began = time.perf_counter()
     async with serve(config) as running:

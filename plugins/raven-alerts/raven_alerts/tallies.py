@@ -138,7 +138,7 @@ class Tallies:
     async def _tell(self, tally: Tally, index: int, amount: int) -> None:
         tally.untold[index] -= amount  # first: nobody may count it twice in between
         try:
-            await self._counters.settle(tally.counter(index), 0, amount)
+            await self._counters.settle([tally.counter(index)], 0, amount)
         except BaseException:
             tally.untold[index] += amount
             raise

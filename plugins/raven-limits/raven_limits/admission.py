@@ -83,9 +83,9 @@ class Admissions:
                     if used != claim.amount:
                         await counters.correct(claim.key, claim.window_s, used - claim.amount)
                     admission.tokens = admission.tokens[:-1]
-                while admission.slots:
-                    await counters.settle(admission.slots[-1].key, 1, 0)
-                    admission.slots = admission.slots[:-1]
+                if admission.slots:
+                    await counters.settle([slot.key for slot in admission.slots], 1, 0)
+                    admission.slots = ()
                 if rules.tokens and is_whole:
                     await show_tokens(counters, rules, exchange.response_headers)
                 return

@@ -211,7 +211,7 @@ async def _simulate(calls: list[tuple[float, int, float, float]]) -> None:
             if ended <= now:
                 running.remove((ended, taken, used))
                 await counters.correct(rules.tokens[0].key, 60, used - taken)
-                await counters.settle(rules.slots[0].key, 1, 0)
+                await counters.settle([rules.slots[0].key], 1, 0)
         amount = min(estimate, 100)
         claim = rules.tokens[0]
         denial = await counters.take((*rules.fixed, Claim(claim.key, amount, claim.limit, 60)))

@@ -27,6 +27,7 @@ from .catalogue import load_packaged, operator
 from .catalogue.command import catalogue
 from .command import reconcile
 from .exchanges import migrate
+from .feed import Feed
 from .journal import Fsync, Journal
 from .management import Management, faces
 from .pricing_page import faces as pages
@@ -61,6 +62,7 @@ class Meter:
         self._operator_models: dict[str, operator.OperatorModel] = {}
         self._storage: Storage
         self._books: Books
+        self._feed = Feed()
         self._accounting: Accounting
         self._management: Management
         self._gateway: Gateway
@@ -72,7 +74,7 @@ class Meter:
 
     @hookimpl
     def register_faces(self, register: Callable[[Face], None]) -> None:
-        """Offer `GET /v1/usage`, `/credits` and receipts."""
+        """Offer `GET /v1/usage`, `/credits`, receipts and the feed of the log."""
         register(
             Face(
                 name="usage",
@@ -86,6 +88,7 @@ class Meter:
         )
         for face in faces(lambda: self._management):
             register(face)
+        register(self._feed.face())
         for page in pages(lambda: self._operator_models, public=self._config.public_pricing):
             register(page)
 
@@ -132,6 +135,7 @@ class Meter:
             allow_unpriced=self._config.allow_unpriced,
             assumed_output_tokens=self._config.assumed_output_tokens,
         )
+        self._feed.start(gateway)
         self._management = Management(gateway.storage, gateway.counters, books)
         self._background = [
             self._tasks.spawn(self._accounting.keep_books(), "meter-books"),

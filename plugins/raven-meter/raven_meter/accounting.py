@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -21,7 +22,7 @@ from raven_proxy.gateway import Gateway
 from raven_proxy.providers import estimate_prompt, prompt_bound
 from raven_proxy.upstream import Upstream
 
-from . import ledger, records
+from . import records
 from .books import Books
 from .estimates import estimate_nano, largest_usage
 from .exchanges import INSERT, RowIds, make_row
@@ -43,9 +44,16 @@ class Admission(msgspec.Struct):
     """What an exchange was admitted with: the moment its charge is booked to, and what it holds."""
 
     at: float
+    prompt: int | None = None  # its body's bound, once that was asked for
     held: int = 0
     counters: tuple[str, ...] = ()
     is_recorded: bool = False
+
+    def prompt_of(self, exchange: Exchange) -> int:
+        """Bound the tokens of the prompt, by reading the body once."""
+        if self.prompt is None:
+            self.prompt = prompt_bound(exchange.body)
+        return self.prompt
 
 
 class Accounting:
@@ -80,24 +88,22 @@ class Accounting:
         if exchange.face.dialect.is_free:
             return
         tariffs = [self._tariff_of(exchange, candidate) for candidate in exchange.candidates]
-        if not self._books.bind(principal):
+        bounds = self._books.bounds(principal, admission.at)
+        if not bounds.counters:
             return
         self._check_bounded(exchange)
-        places = zip(exchange.candidates, tariffs, strict=True)
-        estimate = max((self._estimate(exchange, *place) for place in places), default=0)
-        claims = self._books.claims(principal, estimate, admission.at)
-        denial = await self._gateway.counters.take(claims)
+        estimate = self._estimate(exchange, tariffs, admission.prompt_of(exchange))
+        denial = await self._gateway.counters.take(bounds.claims(estimate))
         if denial is not None:
             raise self._books.refusal(denial)
-        admission.held = estimate
-        admission.counters = tuple(claim.key for claim in claims)
+        admission.held, admission.counters = estimate, bounds.counters
 
     def record_admission(self, exchange: Exchange) -> None:
         """Write down that it goes upstream, once. Raises GatewayError (503): unrecorded, it does not go."""
         admission = exchange.notes.get(_NOTE)
         if not isinstance(admission, Admission) or admission.is_recorded:
             return
-        record = records.admitted(exchange, admission.at, prompt_bound(exchange.body))
+        record = records.admitted(exchange, admission.at, admission.prompt_of(exchange))
         try:
             self._journal.append(record)
         except OSError as error:
@@ -118,42 +124,31 @@ class Accounting:
         if exchange.outcome is Outcome.CANCELLED and exchange.usage is None:
             _charge_prompt(exchange)
         exchange.cost_nano = cost = self._tariffs.price(exchange, rate_multiplier=_rate(principal))
-        row = make_row(exchange, self._ids.next(), cost)
-        entry = None
-        if cost and principal is not None:
-            at = admission.at if isinstance(admission, Admission) else time.time()
-            entry = ledger.charge(
-                exchange.id,
-                cost,
-                int(at),
-                organization_id=principal.organization_id,
-                member_id=principal.attributes.get("member_id"),
-                key_id=principal.key_id,
-            )
+        at = admission.at if isinstance(admission, Admission) else None
         if cost is not None and exchange.candidate is not None and not exchange.stream:
             exchange.response_headers["X-Raven-Cost"] = dollars(cost)
-        self._write(exchange, row, entry)  # first: it is owed, whatever becomes of the counters
-        if isinstance(admission, Admission) and principal is not None:
+        self._write(make_row(exchange, self._ids.next(), cost, at))  # first: it is owed in any case
+        if principal is None:
+            return
+        if cost:
+            self._books.note(exchange.id, principal, cost, time.time() if at is None else at)
+        if isinstance(admission, Admission):
             self._give_back(admission, principal, cost or 0)
 
-    def _write(self, exchange: Exchange, row: tuple[Any, ...], entry: ledger.Entry | None) -> None:
-        storage = self._gateway.storage
-        storage.write_behind(INSERT, row)
-        if entry is not None:
-            storage.write_behind(ledger.INSERT_ENTRY, entry.row())
-            self._books.note(entry)
+    def _write(self, row: tuple[Any, ...]) -> None:
+        self._gateway.storage.write_behind(INSERT, row)
         try:
-            self._journal.append(records.finished(exchange, row, entry))
+            self._journal.append(records.finished(row))
         except OSError as error:  # the database will have it all the same, unless we die first
             _log.error("the journal cannot be written", reason=str(error))
 
     def _give_back(self, admission: Admission, principal: Principal, cost: int) -> None:
-        held = set(admission.counters)
-        names = [*admission.counters]
-        names += [name for name in self._books.counters_of(principal, admission.at) if name not in held]
-        for name in names:
-            work = self._books.settle(name, admission.held if name in held else 0, cost)
-            self._gateway.tasks.begin(work, "settle")
+        """End the hold; what began to bound the caller since is charged too."""
+        held, now = admission.counters, self._books.bounds(principal, admission.at).counters
+        if held:
+            self._gateway.tasks.begin(self._books.settle(held, admission.held, cost), "settle")
+        if now is not held and (new := [name for name in now if name not in held]):
+            self._gateway.tasks.begin(self._books.settle(new, 0, cost), "settle")
 
     async def keep_books(self) -> None:
         """Look at what is under way every second, and turn the journal over; runs until it is cancelled."""
@@ -244,16 +239,23 @@ class Accounting:
                 assumed_output_tokens=self._assumed_output_tokens,
             )
 
-    def _estimate(self, exchange: Exchange, candidate: Candidate, tariff: Tariff | None) -> int:
-        if tariff is None:
-            return 0
-        estimate = estimate_nano(
-            exchange,
-            tariff,
-            longest=candidate.upstream.describe(candidate.model or exchange.model or "").max_tokens,
-            assumed_output_tokens=self._assumed_output_tokens,
-        )
-        return int(estimate * _rate(exchange.principal))
+    def _estimate(self, exchange: Exchange, tariffs: Sequence[Tariff | None], prompt: int) -> int:
+        """Give what the dearest of the candidates may cost, in nano-dollars."""
+        most = 0
+        for candidate, tariff in zip(exchange.candidates, tariffs, strict=True):
+            if tariff is None:
+                continue
+            longest = candidate.upstream.describe(candidate.model or exchange.model or "").max_tokens
+            estimate = estimate_nano(
+                exchange,
+                tariff,
+                prompt=prompt,
+                longest=longest,
+                assumed_output_tokens=self._assumed_output_tokens,
+            )
+            most = max(most, estimate)
+        rate = _rate(exchange.principal)
+        return most if rate is ONE else int(most * rate)
 
 
 def _charge_prompt(exchange: Exchange) -> None:

@@ -44,6 +44,19 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     budget: Budget | None = None
 
 
+class Bounds(msgspec.Struct, frozen=True):
+    """What bounds a caller from `since` until `until` (Unix seconds): counters, and the limit of each."""
+
+    since: float
+    until: float
+    counters: tuple[str, ...]
+    limits: tuple[int, ...]
+
+    def claims(self, amount: int) -> list[Claim]:
+        """List what an exchange that may cost `amount` must be able to take, the balance first."""
+        return [Claim(name, amount, limit) for name, limit in zip(self.counters, self.limits, strict=True)]
+
+
 class Books:
     """Budgets and balances. `prepaid` says whether an organisation without any grant may spend nothing."""
 
@@ -54,7 +67,7 @@ class Books:
         self._budgets: list[Budget] = []
         self._granted: Mapping[str, int] = {}
         self._loaded: set[str] = set()
-        self._kept: dict[tuple[str, str, str | None], tuple[int, int, list[tuple[str, int]]]] = {}
+        self._kept: dict[tuple[str, str, str | None], Bounds] = {}
         self._refreshing = asyncio.Lock()
         self._recent: list[ledger.Entry] = []  # charged while somebody reads the ledger
         self._readers = 0
@@ -76,29 +89,17 @@ class Books:
             if totals:
                 await self._counters.load(totals, keep=True)
 
-    def note(self, entry: ledger.Entry) -> None:
+    def note(self, request_id: str, principal: Principal, cost_nano: int, at: float) -> None:
         """Take note of a charge on its way into the ledger, in case that is being read just now."""
         if self._readers:
-            self._recent.append(entry)
+            self._recent.append(ledger.charge(request_id, principal, cost_nano, int(at)))
 
-    def bind(self, principal: Principal) -> bool:
-        """Say whether any balance or budget bounds what a caller may spend."""
-        return bool(self._bounds(principal, time.time()))
-
-    def claims(self, principal: Principal, amount: int, at: float) -> list[Claim]:
-        """List what an exchange that may cost `amount` must be able to take, the balance first."""
-        return [Claim(name, amount, limit) for name, limit in self._bounds(principal, at)]
-
-    def counters_of(self, principal: Principal, at: float) -> tuple[str, ...]:
-        """Name the counters that a charge at a moment belongs to."""
-        return tuple([name for name, _ in self._bounds(principal, at)])
-
-    def _bounds(self, principal: Principal, at: float) -> list[tuple[str, int]]:
-        """Give the counters and limits of a caller at a moment; kept until a period of theirs ends."""
+    def bounds(self, principal: Principal, at: float) -> Bounds:
+        """Give what bounds a caller at a moment: his balance and his budgets. Kept until a period ends."""
         caller = (principal.organization_id, principal.key_id, principal.attributes.get("member_id"))
         kept = self._kept.get(caller)
-        if kept is not None and kept[0] <= at < kept[1]:
-            return kept[2]
+        if kept is not None and kept.since <= at < kept.until:
+            return kept
         organization = principal.organization_id
         found: list[tuple[str, int]] = []
         limit = self._granted.get(organization)
@@ -113,14 +114,16 @@ class Books:
             since, until = max(since, first), min(until, end)
         if len(self._kept) >= _MAX_KEPT:
             self._kept.clear()
-        self._kept[caller] = (since, until, found)
-        return found
+        names, limits = zip(*found, strict=True) if found else ((), ())
+        bounds = Bounds(since, until, names, limits)
+        self._kept[caller] = bounds
+        return bounds
 
-    async def settle(self, counter: str, held: int, cost: int) -> None:
-        """End a hold. Where the counters are out of reach it is tried again: the ledger has the charge."""
+    async def settle(self, counters: Sequence[str], held: int, cost: int) -> None:
+        """End a hold on counters. Out of reach, they are tried again: the ledger has the charge."""
         while True:
             try:
-                return await self._counters.settle(counter, held, cost)
+                return await self._counters.settle(counters, held, cost)
             except GatewayError:
                 await asyncio.sleep(_RETRY_S)
 

@@ -30,12 +30,21 @@ def tokens_around(members: Container[str]) -> int:
 
 
 def estimate_nano(
-    exchange: Exchange, tariff: Tariff, *, longest: int | None, assumed_output_tokens: int
+    exchange: Exchange, tariff: Tariff, *, prompt: int, longest: int | None, assumed_output_tokens: int
 ) -> int:
-    """Estimate what an exchange may cost at most, in nano-dollars; `longest` is the model's own bound."""
+    """Estimate what an exchange may cost at most, in nano-dollars.
+
+    `prompt` is its body's bound (`prompt_bound`), `longest` the model's own bound of an answer.
+    """
+    is_marked = b"cache_control" in exchange.body
+    if not is_marked and not _draws(exchange):  # most requests
+        written, _ = _largest_answer(exchange, longest, assumed_output_tokens)
+        usual = tariff.price_text(prompt + tokens_around(exchange.call.members), written)
+        if usual is not None:
+            return usual
     usage = largest_usage(exchange, longest=longest, assumed_output_tokens=assumed_output_tokens)
     usual = cost_nano(usage, tariff)
-    if b"cache_control" not in exchange.body:
+    if not is_marked:
         return usual
     usage.images, usage.cache_write_tokens = 0, usage.prompt_tokens
     return max(usual, cost_nano(usage, tariff))
@@ -43,18 +52,23 @@ def estimate_nano(
 
 def largest_usage(exchange: Exchange, *, longest: int | None, assumed_output_tokens: int) -> Usage:
     """Give what an exchange may use at most; it is what an endpoint that nobody knows is charged for."""
-    call = exchange.call
-    answer = call.max_output_tokens
-    if answer is None:
-        answer = min(longest or assumed_output_tokens, assumed_output_tokens)
-    answers = getattr(call, "choices", 1)
-    prompt = prompt_bound(exchange.body) + tokens_around(call.members)
-    written = answer * answers
+    prompt = prompt_bound(exchange.body) + tokens_around(exchange.call.members)
+    written, answers = _largest_answer(exchange, longest, assumed_output_tokens)
     usage = Usage(prompt_tokens=prompt, completion_tokens=written, total_tokens=prompt + written)
     usage.estimated = True
     if _draws(exchange):
         usage.images = answers
     return usage
+
+
+def _largest_answer(exchange: Exchange, longest: int | None, assumed_output_tokens: int) -> tuple[int, int]:
+    """Give how many tokens all answers together may have, and how many answers that is."""
+    call = exchange.call
+    answer = call.max_output_tokens
+    if answer is None:
+        answer = min(longest or assumed_output_tokens, assumed_output_tokens)
+    answers = getattr(call, "choices", 1)
+    return answer * answers, answers
 
 
 def _draws(exchange: Exchange) -> bool:

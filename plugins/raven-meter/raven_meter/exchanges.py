@@ -2,11 +2,13 @@
 
 Responsible for its columns and for the row that an `Exchange` becomes. Rows are written behind the
 reply and are never changed. `cost_nano` is in nano-dollars; `priced` is 0 where no price was known.
+A row that cost something brings its charge into the ledger (`ledger.CHARGES`), at its `created_at`.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from raven_proxy import Exchange, Usage
@@ -14,7 +16,7 @@ from raven_proxy.storage import Storage
 
 from . import budgets, ledger
 
-__all__ = ["INSERT", "MIGRATIONS", "RowIds", "make_row", "migrate"]
+__all__ = ["COLUMNS", "INSERT", "MIGRATIONS", "RowIds", "insert", "make_row", "migrate"]
 
 MIGRATIONS = (
     """CREATE TABLE exchanges (
@@ -37,18 +39,26 @@ MIGRATIONS = (
     + budgets.MIGRATION,
     budgets.REVISIONS,
     budgets.AMOUNTS,
+    "ALTER TABLE exchanges ADD COLUMN member_id TEXT;" + ledger.CHARGES,
 )
 
-_COLUMNS = (
+# Add only at the end: journals of other versions are read by the place.
+COLUMNS = (
     "id", "request_id", "created_at", "key_id", "organization_id", "face", "model", "provider",
     "upstream_model", "status", "outcome", "stream", "prompt_tokens", "completion_tokens", "cached_tokens",
     "reasoning_tokens", "total_tokens", "estimated", "attempts", "latency_ms", "first_byte_ms",
     "finish_reason", "error_code", "cost_nano", "priced", "cache_write_tokens",
+    "member_id",
 )  # fmt: skip
-INSERT = (
-    f"INSERT INTO exchanges ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
-    " ON CONFLICT (request_id) DO NOTHING"
-)
+
+
+def insert(columns: Sequence[str]) -> str:
+    """Word the insertion of some columns, once for each request."""
+    names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+    return f"INSERT INTO exchanges ({names}) VALUES ({marks}) ON CONFLICT (request_id) DO NOTHING"  # noqa: S608
+
+
+INSERT = insert(COLUMNS)
 
 _EPOCH_US = 1_704_067_200_000_000  # 2024; with 12 bits for the writer this lasts until 2095
 _WRITER_BITS = 12
@@ -83,8 +93,11 @@ async def migrate(storage: Storage) -> RowIds:
     return RowIds(rows[0]["number"])
 
 
-def make_row(exchange: Exchange, row_id: int, cost_nano: int | None) -> tuple[Any, ...]:
-    """Make the row of a finished exchange, in the order of `INSERT`; a cost of None is an unknown one."""
+def make_row(exchange: Exchange, row_id: int, cost_nano: int | None, at: float | None) -> tuple[Any, ...]:
+    """Make the row of a finished exchange, in the order of `COLUMNS`; a cost of None is an unknown one.
+
+    `at` is when it was admitted (Unix seconds), which its charge is booked to; None if it never was.
+    """
     started_at = exchange.started_at
     latency_s = time.perf_counter() - started_at
     principal, candidate, error = exchange.principal, exchange.candidate, exchange.error
@@ -92,7 +105,7 @@ def make_row(exchange: Exchange, row_id: int, cost_nano: int | None) -> tuple[An
     return (
         row_id,
         exchange.id,
-        int(time.time() - latency_s),
+        int(time.time() - latency_s if at is None else at),
         None if principal is None else principal.key_id,
         None if principal is None else principal.organization_id,
         exchange.face.name,
@@ -111,6 +124,7 @@ def make_row(exchange: Exchange, row_id: int, cost_nano: int | None) -> tuple[An
         cost_nano or 0,
         0 if cost_nano is None else 1,
         0 if exchange.usage is None else min(max(exchange.usage.cache_write_tokens, 0), 1 << _TOKEN_BITS),
+        None if principal is None else principal.attributes.get("member_id"),
     )
 
 

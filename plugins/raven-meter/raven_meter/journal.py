@@ -83,14 +83,14 @@ class Journal:
         """Write one record. Raises OSError (a full disk): then it is not on the books."""
         text = _encode(record)
         line = b"%08x %b\n" % (crc32(text), text)
-        fd = self._segment.fd
-        written = os.write(fd, line)
+        segment = self._segment
+        written = os.write(segment.fd, line)
         if written != len(line):  # the disk is full: half a line would spoil the next one too
-            os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_END) - written)
+            os.ftruncate(segment.fd, os.lseek(segment.fd, 0, os.SEEK_END) - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._segment.records += 1
+        segment.records += 1
         if self._fsync == "always":
-            os.fdatasync(self._segment.fd)
+            os.fdatasync(segment.fd)
         self._is_dirty = True
 
     def turn_over(self) -> None:

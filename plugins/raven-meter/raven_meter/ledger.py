@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from raven_proxy import Principal
 from raven_proxy.storage import Storage
 
 __all__ = [
@@ -40,6 +41,19 @@ CREATE TRIGGER entries_are_not_changed BEFORE UPDATE ON entries
 CREATE TRIGGER entries_are_not_deleted BEFORE DELETE ON entries
   BEGIN SELECT RAISE(ABORT, 'entries of the ledger are never deleted'); END;
 """
+
+CHARGES = """
+CREATE TRIGGER exchanges_are_charged AFTER INSERT ON exchanges
+  WHEN NEW.cost_nano > 0 AND NEW.organization_id IS NOT NULL
+  BEGIN
+    INSERT INTO entries
+      (reference, kind, at, debit, credit, amount_nano, organization_id, member_id, key_id)
+    VALUES (NEW.request_id, 'charge', NEW.created_at, 'org:' || NEW.organization_id, 'revenue', NEW.cost_nano,
+      NEW.organization_id, NEW.member_id, NEW.key_id)
+    ON CONFLICT (reference, kind) DO NOTHING;
+  END;
+"""
+"""An exchange that cost something is charged by the database, with its row and never without it."""
 
 _COLUMNS = (
     "reference", "kind", "at", "debit", "credit", "amount_nano", "organization_id", "member_id", "key_id",
@@ -73,26 +87,18 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         )  # fmt: skip
 
 
-def charge(
-    request_id: str,
-    amount_nano: int,
-    at: int,
-    *,
-    organization_id: str,
-    member_id: str | None,
-    key_id: str | None,
-) -> Entry:
-    """Charge an exchange to its organisation; `amount_nano` must be above 0."""
+def charge(request_id: str, payer: Principal, amount_nano: int, at: int) -> Entry:
+    """Give the entry that an exchange's row brings into the ledger; `amount_nano` must be above 0."""
     return Entry(
         reference=request_id,
         kind=CHARGE,
         at=at,
-        debit=f"org:{organization_id}",
+        debit=f"org:{payer.organization_id}",
         credit=REVENUE,
         amount_nano=amount_nano,
-        organization_id=organization_id,
-        member_id=member_id,
-        key_id=key_id,
+        organization_id=payer.organization_id,
+        member_id=payer.attributes.get("member_id"),
+        key_id=payer.key_id,
     )
 
 

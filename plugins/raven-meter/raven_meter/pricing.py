@@ -41,6 +41,13 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True):
     multiplier_ppm: int = _PPM
     flat: tuple[int, ...] | None = None  # a price for each of `_KINDS`, where nothing else is charged
 
+    def price_text(self, prompt_tokens: int, completion_tokens: int) -> int | None:
+        """Price a plain prompt and answer, in nano-dollars; None where more than tokens plays a part."""
+        if self.flat is None:
+            return None
+        scaled = prompt_tokens * self.flat[0] + completion_tokens * self.flat[_OUTPUT]
+        return (2 * scaled + _FLAT) // (2 * _FLAT)
+
     def price(self, kinds: tuple[str, ...], prompt_tokens: int) -> int:
         """Give the price of the first of `kinds` that has one; 0 if none has."""
         for kind in kinds:
@@ -87,7 +94,7 @@ def cost_nano(usage: Usage, tariff: Tariff, *, rate_multiplier: Decimal = ONE) -
     parts = _part(usage)
     if tariff.flat is not None and rate_multiplier is ONE and not (usage.images or usage.seconds):
         scaled = 0  # the same sum, where there is no more to it: most exchanges
-        for tokens, price in zip(parts, tariff.flat, strict=True):
+        for tokens, price in zip(parts, tariff.flat):  # noqa: B905 - both are as long as `_KINDS`
             if tokens > 0:
                 scaled += tokens * price
         return (2 * scaled + _FLAT) // (2 * _FLAT)
@@ -129,6 +136,7 @@ _KINDS: tuple[tuple[str, ...], ...] = (
     ("audio_output", "output"),
 )
 """The kinds of tokens, each with the prices to look for in order."""
+_OUTPUT = _KINDS.index(("output",))
 
 
 def _part(usage: Usage) -> tuple[int, ...]:

@@ -2,7 +2,10 @@
 
 {"k": "a", …}  admitted: who, what, and what its prompt comes to; before the provider is asked
 {"k": "p", …}  under way: how many bytes the provider has sent
-{"k": "f", …}  finished: the row and the charge, before the reply's last bytes leave
+{"k": "f", …}  finished: its row, before the reply's last bytes leave
+
+Columns are only ever added at the end, so a row that another version wrote is read too: a shorter one
+lacks the last of them, and of a longer one the rest is left out.
 """
 
 from __future__ import annotations
@@ -17,8 +20,7 @@ import structlog
 from raven_proxy import Exchange, Usage
 from raven_proxy.storage import Storage
 
-from . import ledger
-from .exchanges import INSERT, RowIds
+from .exchanges import COLUMNS, INSERT, RowIds, insert
 from .journal import Journal, Segment, read_records
 from .pricing import cost_nano
 from .tariffs import Tariffs
@@ -26,6 +28,7 @@ from .tariffs import Tariffs
 __all__ = ["admitted", "finished", "progress", "recover"]
 
 _log = structlog.get_logger("raven_meter.records")
+_NAME = COLUMNS.index("request_id")
 _AT_ONCE = 20_000  # rows between two commits of a replay
 # Raw bytes for one token of the answer, measured on the recorded replies (the README has the table).
 _STREAM_BYTES_PER_TOKEN = 64
@@ -59,9 +62,9 @@ def progress(exchange: Exchange) -> dict[str, Any]:
     return {"k": "p", "i": exchange.id, "b": exchange.produced_bytes}
 
 
-def finished(exchange: Exchange, row: tuple[Any, ...], entry: ledger.Entry | None) -> dict[str, Any]:
+def finished(row: tuple[Any, ...]) -> dict[str, Any]:
     """Record how it ended."""
-    return {"k": "f", "i": exchange.id, "row": row, "entry": entry.row() if entry is not None else None}
+    return {"k": "f", "row": row}
 
 
 async def recover(journal: Journal, storage: Storage, ids: RowIds, tariffs: Tariffs) -> tuple[int, int]:
@@ -78,10 +81,7 @@ async def recover(journal: Journal, storage: Storage, ids: RowIds, tariffs: Tari
     known = await _already_written(storage, admitted_ids)
     unfinished = [record for name, record in admitted_ids.items() if name not in known]
     for record in unfinished:
-        row, entry = _give_up(record, ids, tariffs)
-        storage.write_behind(INSERT, row)
-        if entry is not None:
-            storage.write_behind(ledger.INSERT_ENTRY, entry.row())
+        storage.write_behind(INSERT, _give_up(record, ids, tariffs))
     await storage.flush()
     for segment in segments:
         segment.remove()
@@ -99,10 +99,9 @@ async def _replay(segment: Segment, storage: Storage, admitted_ids: dict[str, di
         elif kind == "p" and name in admitted_ids:
             admitted_ids[name]["bytes"] = record["b"]
         elif kind == "f":
-            admitted_ids.pop(name, None)
-            storage.write_behind(INSERT, tuple(record["row"]))
-            if record["entry"] is not None:
-                storage.write_behind(ledger.INSERT_ENTRY, tuple(record["entry"]))
+            row = tuple(record["row"][: len(COLUMNS)])
+            admitted_ids.pop(row[_NAME], None)
+            storage.write_behind(INSERT if len(row) == len(COLUMNS) else insert(COLUMNS[: len(row)]), row)
             done += 1
             if done % _AT_ONCE == 0:
                 await storage.flush()
@@ -125,9 +124,7 @@ async def _already_written(storage: Storage, names: Iterable[str]) -> set[str]:
     return found
 
 
-def _give_up(
-    record: dict[str, Any], ids: RowIds, tariffs: Tariffs
-) -> tuple[tuple[Any, ...], ledger.Entry | None]:
+def _give_up(record: dict[str, Any], ids: RowIds, tariffs: Tariffs) -> tuple[Any, ...]:
     """Settle what nobody saw the end of, by what its provider had sent when it was last looked at."""
     sent = record.get("bytes", 0)
     usage = Usage(estimated=True)
@@ -138,17 +135,10 @@ def _give_up(
     model = record["upstream_model"] or record["model"]
     tariff = tariffs.find(record["preset"], model) if record["preset"] and model else None
     cost = cost_nano(usage, tariff, rate_multiplier=Decimal(record["rate"])) if tariff else None
-    row = (
+    return (
         ids.next(), record["i"], record["t"], record["key"], record["org"], record["face"], record["model"],
         record["upstream"], record["upstream_model"], 0, "failed", 1 if record["stream"] else 0,
         usage.prompt_tokens, usage.completion_tokens, 0, 0, usage.total_tokens, 1, 1,
         max(0.0, (time.time() - record["t"]) * 1000.0), None, None, "crashed", cost or 0,
-        0 if cost is None else 1, 0,
+        0 if cost is None else 1, 0, record["member"],
     )  # fmt: skip
-    entry = None
-    if cost and record["org"] is not None:
-        entry = ledger.charge(
-            record["i"], cost, record["t"],
-            organization_id=record["org"], member_id=record["member"], key_id=record["key"],
-        )  # fmt: skip
-    return row, entry

@@ -119,6 +119,7 @@ async def test_a_row_says_what_became_of_the_exchange(metered: Metered) -> None:
         "outcome": "completed", "stream": 1, "prompt_tokens": 10, "completion_tokens": 20, "cached_tokens": 3,
         "reasoning_tokens": 4, "total_tokens": 30, "estimated": 1, "attempts": 2, "finish_reason": "stop",
         "error_code": None, "cost_nano": 0, "priced": 0, "cache_write_tokens": 0,
+            "member_id": None,
     }  # fmt: skip
 
 
