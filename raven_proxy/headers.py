@@ -38,7 +38,7 @@ _NOT_UPSTREAM = _HOP_BY_HOP | frozenset(
     "content-length accept-encoding expect forwarded via x-forwarded-for x-forwarded-host "
     "x-forwarded-proto x-forwarded-port x-forwarded-prefix x-forwarded-server x-real-ip x-client-ip "
     "true-client-ip cf-connecting-ip x-original-url x-rewrite-url x-request-id x-provider-key "
-    "x-org-id x_org_id x-user x-user-id x-http-method-override x-method-override "
+    "x-org-id x_org_id x-csrf-token x-user x-user-id x-http-method-override x-method-override "
     "origin referer dnt priority".split()
 )
 _NOT_UPSTREAM_PREFIXES = ("x-raven-", "x_raven_", "sec-", "proxy-", "access-control-")

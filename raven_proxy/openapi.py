@@ -130,11 +130,13 @@ class _Shapes:
 
     def _record(self, resource: Resource[Any], name: str) -> dict[str, Any]:
         body = self._properties(resource.body)
-        secrets = [column.name for column in columns_of(resource.body).secrets]  # type: ignore[arg-type]
+        columns = columns_of(resource.body)  # type: ignore[arg-type]
+        secrets = [column.name for column in columns.secrets]
+        hidden = {*secrets, *(column.name for column in columns.unkept)}
         shown = self._properties(resource.shown) if resource.shown is not None else {}
         properties = {
             "id": {"type": "string", "pattern": f"^{resource.prefix}"},
-            **{field: schema for field, schema in body.items() if field not in secrets},
+            **{field: schema for field, schema in body.items() if field not in hidden},
             **{f"{field}Hint": {"type": ["string", "null"]} for field in secrets},
             "createdAt": {"type": "string", "format": "date-time"},
             **shown,

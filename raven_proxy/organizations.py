@@ -1,16 +1,24 @@
-"""What the gateway knows of organisations: a table in memory that one plugin fills.
+"""What the gateway knows of organisations and their members: a table in memory that one plugin fills.
 
-Without such a plugin there is one organisation, `org_default`, and nothing bounds it. Who belongs to an
-organisation and how it is changed is that plugin's affair; others read here what it is bound to.
+Without such a plugin there is one organisation, `org_default`, and nothing bounds it. How people sign in
+and who changes what is that plugin's affair; others read here what an organisation or a key is bound to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import msgspec
 
-__all__ = ["DEFAULT", "Organization", "Organizations"]
+from .errors import Forbidden, NotFound
+from .resources.resource import outranks
+
+if TYPE_CHECKING:
+    from .exchange import Principal
+
+__all__ = ["DEFAULT", "Member", "Organization", "Organizations"]
 
 DEFAULT = "org_default"
 
@@ -32,16 +40,61 @@ class Organization(msgspec.Struct, frozen=True, kw_only=True):
     allow_unpriced: bool | None = None
 
 
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """One person in one organisation, as their keys are bound to them.
+
+    What their requests cost is multiplied by `rate_multiplier`.
+    """
+
+    id: str
+    organization_id: str
+    role: str
+    is_active: bool = True
+    rate_multiplier: Decimal = Decimal(1)
+
+
 class Organizations:
-    """The organisations as a request sees them; replaced as a whole when one changes."""
+    """The organisations and members as a request sees them; replaced as a whole when one changes."""
 
     def __init__(self) -> None:
         self._known: Mapping[str, Organization] = {DEFAULT: Organization(id=DEFAULT, name="Default")}
+        self._members: Mapping[str, Member] | None = None
 
     def get(self, organization_id: str) -> Organization | None:
         """Give an organisation; None if there is no such one."""
         return self._known.get(organization_id)
 
-    def replace(self, known: Mapping[str, Organization]) -> None:
-        """Put these in the place of the ones before. `org_default` always is."""
+    def require(self, organization_id: str) -> Organization:
+        """Give an organisation that can be acted for. Raises NotFound; Forbidden if it is off."""
+        organization = self._known.get(organization_id)
+        if organization is None:
+            raise NotFound("There is no such organisation.")
+        if not organization.is_active:
+            raise Forbidden("This organisation is switched off.")
+        return organization
+
+    def replace(self, known: Mapping[str, Organization], members: Mapping[str, Member] | None = None) -> None:
+        """Put these in the place of the ones before. `org_default` always is.
+
+        `members` None means that nobody keeps members: ids of some are taken as they are.
+        """
         self._known = {DEFAULT: Organization(id=DEFAULT, name="Default"), **known}
+        self._members = members
+
+    def bind(self, principal: Principal) -> Principal | None:
+        """Give a key's principal as its member stands now: None if they are gone or switched off.
+
+        It has the lesser of both roles, and `attributes["rate_multiplier"]`. A key that is nobody's stays
+        as it is.
+        """
+        member_id = principal.attributes.get("member_id")
+        if member_id is None or self._members is None:
+            return principal
+        member = self._members.get(member_id)
+        if member is None or not member.is_active or member.organization_id != principal.organization_id:
+            return None
+        return msgspec.structs.replace(
+            principal,
+            role=member.role if outranks(principal.role, member.role) else principal.role,
+            attributes={**principal.attributes, "rate_multiplier": member.rate_multiplier},
+        )

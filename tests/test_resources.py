@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -12,7 +13,18 @@ from msgspec import Meta
 from raven_proxy import Exchange, Principal, hookimpl
 from raven_proxy.gateway import Gateway
 from raven_proxy.harness import GatewayStarter
-from raven_proxy.resources import SYSTEM, Action, ActionCall, Change, Record, Resource, Secret, invalid
+from raven_proxy.resources import (
+    SYSTEM,
+    Action,
+    ActionCall,
+    Caller,
+    Change,
+    Record,
+    Resource,
+    Secret,
+    Unkept,
+    invalid,
+)  # fmt: skip
 
 SCOPES = frozenset({"admin:read", "admin:write"})
 PEOPLE = {
@@ -20,10 +32,11 @@ PEOPLE = {
     "viewer-a": Principal(key_id="key_v", organization_id="org_a", scopes=SCOPES, role="viewer"),
     "reader-a": Principal(key_id="key_r", organization_id="org_a", scopes=frozenset({"admin:read"})),
     "owner-b": Principal(key_id="key_b", organization_id="org_b", scopes=SCOPES, role="owner"),
+    "operator": Principal(key_id="key_o", scopes=SCOPES, role="owner", is_operator=True),
 }
 TABLE = """CREATE TABLE notes (id TEXT PRIMARY KEY, organization_id TEXT NOT NULL, created_at INTEGER
   NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL, tags TEXT NOT NULL, is_pinned INTEGER NOT NULL,
-  due INTEGER, password BLOB, weight REAL NOT NULL, size INTEGER)"""
+  due INTEGER, password BLOB, weight REAL NOT NULL, size INTEGER, digest TEXT)"""
 
 
 class Note(msgspec.Struct, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -36,6 +49,7 @@ class Note(msgspec.Struct, kw_only=True, rename="camel", forbid_unknown_fields=T
     due: datetime | None = None
     password: Secret | None = None
     weight: float = 1.0
+    passphrase: Unkept | None = None
 
 
 class Shown(msgspec.Struct, rename="camel"):
@@ -48,8 +62,24 @@ async def judge_note(change: Change[Note]) -> None:
     if change.body.name == "forbidden":
         raise invalid("name", "must be something else")
     change.columns["size"] = len(change.body.name)
+    if change.prepared is not None:
+        change.columns["digest"] = change.prepared
     if change.before is None:
         change.reply["welcome"] = "hello"
+        if change.body.name == "apart":
+            change.columns["organization_id"] = change.id
+
+
+def everywhere(caller: Caller) -> tuple[str, ...] | None:
+    """An operator sees all rows, Bob those of two organisations."""
+    if caller.is_operator:
+        return None
+    return ("org_a", "org_b") if caller.actor == "key_b" else (caller.organization_id,)
+
+
+async def prepare_note(fields: Mapping[str, Any]) -> str | None:
+    passphrase = fields.get("passphrase")
+    return None if passphrase is None else f"digest of {len(passphrase)}"
 
 
 async def show_note(record: Record[Note]) -> dict[str, Any]:
@@ -68,12 +98,19 @@ NOTES = Resource(
 )  # fmt: skip
 
 
+MEMOS = Resource(
+    name="memos", singular="memo", table="notes", prefix="memo_", body=Note, shown=Shown, summary="Memos",
+    visible=everywhere, prepare=prepare_note, check=judge_note, show=show_note,
+)  # fmt: skip
+
+
 class Notes:
     """Registers the toy, and knows the people by their names."""
 
     @hookimpl
     def register_resources(self, register: Any) -> None:
         register(NOTES)
+        register(MEMOS)
 
     @hookimpl
     async def startup(self, gateway: Gateway) -> None:
@@ -212,6 +249,52 @@ async def test_another_organisations_record_is_none(api: Api) -> None:
     assert (await api("POST", f"/notes/{made['id']}/shout", who="owner-b"))[0] == 404
     assert (await api("GET", "/audit-logs", who="owner-b"))[1] == []
     assert (await api("GET", f"/notes?after={made['id']}", who="owner-b"))[0] == 400
+
+
+async def test_a_resource_says_whose_rows_a_caller_sees(api: Api) -> None:
+    """Those of several organisations, or of all; in lists, by id, and as a place to go on from."""
+    _, of_a, _ = await api("POST", "/memos", {"name": "one"})
+    _, of_b, _ = await api("POST", "/memos", {"name": "two"}, who="owner-b")
+    seen = {"owner-a": [of_a], "owner-b": [of_a, of_b], "operator": [of_a, of_b]}
+    for who, expected in seen.items():
+        _, listed, _ = await api("GET", "/memos", who=who)
+        assert {one["name"] for one in listed} == {one["name"] for one in expected}
+        for one in (of_a, of_b):
+            status = (await api("GET", f"/memos/{one['id']}", who=who))[0]
+            assert status == (200 if one in expected else 404)
+    first, second = listed
+    status, page, _ = await api("GET", f"/memos?after={first['id']}", who="operator")
+    assert (status, page) == (200, [second])
+
+
+async def test_a_row_may_be_an_organisation_of_its_own(api: Api) -> None:
+    """A `check` puts it there; what happens to it stands in the audit log of that organisation."""
+    _, made, _ = await api("POST", "/memos", {"name": "apart"}, who="operator")
+    assert (await api("PATCH", f"/memos/{made['id']}", {"weight": 2}, who="operator"))[0] == 200
+    assert (await api("GET", f"/memos/{made['id']}"))[0] == 404
+    rows = await api.gateway.storage.fetch_all("SELECT organization_id, action FROM audit_log ORDER BY id")
+    assert [tuple(row.values()) for row in rows] == [
+        (made["id"], "memos.create"),
+        (made["id"], "memos.change"),
+    ]
+
+
+async def test_a_field_that_is_not_kept_is_prepared_and_thrown_away(api: Api) -> None:
+    """The rules get it and what was made of it before the transaction; nobody sees it again."""
+    _, made, _ = await api("POST", "/memos", {"name": "one", "passphrase": "open sesame"})
+    assert "passphrase" not in made
+    assert made.pop("welcome")
+    path = f"/memos/{made['id']}"
+    (row,) = await api.gateway.storage.fetch_all("SELECT * FROM notes")
+    assert row["digest"] == "digest of 11"
+    assert (await api("PATCH", path, {"passphrase": "sesame"}))[1] == made
+    (row,) = await api.gateway.storage.fetch_all("SELECT * FROM notes")
+    assert row["digest"] == "digest of 6"
+    assert (await api("PATCH", path, {"passphrase": ""}))[0] == 400
+    assert (await api("PUT", path, made))[:2] == (200, made)
+    _, log, _ = await api("GET", "/audit-logs")
+    assert log[0]["changes"] == {"passphrase": "changed"}
+    assert "sesame" not in repr([log, row])
 
 
 async def test_roles_and_scopes_are_both_asked_for(api: Api) -> None:

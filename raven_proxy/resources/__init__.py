@@ -21,6 +21,7 @@ from .resource import (
     Resource,
     Role,
     Secret,
+    Unkept,
     invalid,
     outranks,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "Resource",
     "Role",
     "Secret",
+    "Unkept",
     "invalid",
     "outranks",
 ]

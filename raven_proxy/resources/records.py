@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from raven_proxy.errors import Forbidden, NotFound, Refused
+from raven_proxy.errors import NotFound, Refused
 
 from . import audit
 from .fields import attributes_of, decode, drop_read_only, merge, names_of, read_fields
-from .resource import Caller, Change, Record, Resource, invalid, outranks
-from .rows import columns_of
+from .resource import Caller, Change, Record, Resource, invalid
+from .rows import columns_of, owned_by
 
 if TYPE_CHECKING:
     from raven_proxy.sealing import Sealer
@@ -59,14 +59,15 @@ class Records:
         where: Mapping[str, Any] | None = None,
         newest_first: bool | None = None,
     ) -> tuple[list[Record[B]], str | None]:
-        """Give one page of the caller's organisation, and the id to go on after (None at the end).
+        """Give one page of what the caller sees, and the id to go on after (None at the end).
 
         `where` maps columns to values. Raises InvalidRequest for an `after` that is not in the list.
         """
         newest_first = resource.newest_first if newest_first is None else newest_first
         if resource.written_behind:
             await self.storage.flush()
-        conditions, values = ["organization_id = ?"], [caller.organization_id]
+        seen, values = owned_by(resource.places_of(caller))
+        conditions = [seen]
         for column, value in (where or {}).items():
             conditions.append(f"{column} = ?")
             values.append(value)
@@ -123,14 +124,12 @@ class Records:
         record_id = resource.prefix + secrets.token_hex(10)
         fields = drop_read_only(resource, read_fields(given))
         body = decode(resource, fields)
+        prepared = await resource.prepare(fields) if resource.prepare is not None else None
         async with self._inside(within) as transaction:
             change = Change(
-                caller=caller,
-                transaction=transaction,
-                body=body,
-                before=None,
-                given=attributes_of(resource, fields),
-            )
+                id=record_id, caller=caller, transaction=transaction, body=body, before=None,
+                given=attributes_of(resource, fields), prepared=prepared,
+            )  # fmt: skip
             if resource.check is not None:
                 await resource.check(change)
             row = {"id": record_id, "organization_id": caller.organization_id, "created_at": int(time.time())}
@@ -141,7 +140,7 @@ class Records:
             sql = f"INSERT INTO {resource.table} ({names}) VALUES ({places}) RETURNING *"  # noqa: S608
             record = _read(resource, (await transaction.fetch_all(sql, tuple(row.values())))[0])
             changes = audit.compare({}, _for_audit(resource, record))
-            await audit.record(transaction, caller, f"{resource.name}.create", record.id, changes)
+            await _audit(transaction, caller, resource, "create", record, changes)
             await transaction.bump(resource.name)
         return await self.show(resource, record) | change.reply
 
@@ -155,16 +154,14 @@ class Records:
         """
         columns = columns_of(resource.body)
         fields = drop_read_only(resource, read_fields(given))
+        prepared = await resource.prepare(fields) if resource.prepare is not None else None
         async with self.storage.transaction() as transaction:
             before = _read(resource, await self._row(transaction, resource, record_id, caller))
             body = decode(resource, merge(columns, before, fields, replace=replace))
             change = Change(
-                caller=caller,
-                transaction=transaction,
-                body=body,
-                before=before,
-                given=attributes_of(resource, fields),
-            )
+                id=record_id, caller=caller, transaction=transaction, body=body, before=before,
+                given=attributes_of(resource, fields), prepared=prepared,
+            )  # fmt: skip
             if resource.check is not None:
                 await resource.check(change)
             kept = [column.field for column in columns.secrets if column.name not in fields]
@@ -174,8 +171,9 @@ class Records:
             record = await self._update(transaction, resource, before, row)
             changes = audit.compare(_for_audit(resource, before), _for_audit(resource, record))
             changes |= {column.name: "changed" for column in columns.secrets if column.name in fields}
+            changes |= {column.name: "changed" for column in columns.unkept if fields.get(column.name)}
             if changes:
-                await audit.record(transaction, caller, f"{resource.name}.change", record.id, changes)
+                await _audit(transaction, caller, resource, "change", record, changes)
                 await transaction.bump(resource.name)
         return await self.show(resource, record) | change.reply
 
@@ -192,7 +190,7 @@ class Records:
             await self._row(transaction, resource, record.id, caller)
             changed = await self._update(transaction, resource, record, columns)
             changes = audit.compare(_for_audit(resource, record), _for_audit(resource, changed))
-            await audit.record(transaction, caller, f"{resource.name}.{action}", record.id, changes)
+            await _audit(transaction, caller, resource, action, record, changes)
             await transaction.bump(resource.name)
         return changed
 
@@ -223,8 +221,9 @@ class Records:
     async def _row(
         self, where: Storage | Transaction, resource: Resource[B], record_id: str, caller: Caller
     ) -> Row:
-        sql = f"SELECT * FROM {resource.table} WHERE id = ? AND organization_id = ?"  # noqa: S608
-        row = await where.fetch_one(sql, (record_id, caller.organization_id))
+        seen, values = owned_by(resource.places_of(caller))
+        sql = f"SELECT * FROM {resource.table} WHERE id = ? AND {seen}"  # noqa: S608 - our own names
+        row = await where.fetch_one(sql, (record_id, *values))
         if row is None:
             raise NotFound(f"There is no such {resource.singular}.")
         return row
@@ -257,10 +256,17 @@ class Records:
                 )
 
 
-def check_role(caller: Caller, least: str) -> None:
-    """Refuse a caller whose role is below `least` (403)."""
-    if not outranks(caller.role, least):
-        raise Forbidden(f"This takes the role {least}; yours is {caller.role}.")
+async def _audit(
+    transaction: Transaction,
+    caller: Caller,
+    resource: Resource[B],
+    word: str,
+    record: Record[B],
+    changes: Mapping[str, Any],
+) -> None:
+    """Let what happened to a record stand in the log of the organisation whose it is."""
+    place = msgspec.structs.replace(caller, organization_id=record.organization_id)
+    await audit.record(transaction, place, f"{resource.name}.{word}", record.id, changes)
 
 
 def _read(resource: Resource[B], row: Row) -> Record[B]:

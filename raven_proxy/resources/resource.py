@@ -33,6 +33,7 @@ __all__ = [
     "Resource",
     "Role",
     "Secret",
+    "Unkept",
     "invalid",
     "outranks",
 ]
@@ -54,6 +55,20 @@ Secret = Annotated[
     ),
 ]
 """The type of a field that can be written and never read: sealed in the table, shown as its last four."""
+
+Unkept = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=1024,
+        extra={"unkept": True},
+        extra_json_schema={"writeOnly": True, "format": "password"},
+    ),
+]
+"""The type of a field that is judged and thrown away: the resource's rules keep something else (a digest).
+
+It has no column and is never shown; its default is None.
+"""
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,14 +110,17 @@ class Change(msgspec.Struct, Generic[B], kw_only=True):
     """A create (`before` is None) or a change, decoded and about to be written in `transaction`.
 
     A `check` rule raises `invalid(…)`, may fill `columns` (columns beside the body's) and `reply`
-    (members that this answer alone shows), and may put another `body`. `given` are the fields that were sent.
+    (members that this answer alone shows), and may put another `body`. `given` are the fields that were
+    sent, `id` is the record's, `prepared` what the resource's `prepare` gave.
     """
 
+    id: str
     caller: Caller
     transaction: Transaction
     body: B
     before: Record[B] | None
     given: frozenset[str]
+    prepared: Any = None
     columns: dict[str, Any] = {}
     reply: dict[str, Any] = {}
 
@@ -145,6 +163,12 @@ class Resource(msgspec.Struct, Generic[B], frozen=True, kw_only=True):
     seconds, secrets sealed bytes. `unique` names fields that no two of an organisation may share. `check`
     judges a create or change, `forget` a delete, `show` adds to what is read; all may be left out. Every
     change is announced as the topic `name`.
+
+    `check` and `forget` run inside the write transaction: what takes its time (hashing a password) belongs
+    into `prepare`, which sees the fields as they were sent, before anything is judged or locked; None means
+    that there was nothing to do. `visible` says whose rows a caller sees where that is not just their
+    organisation's: the ids of organisations, None for all. Who sees a row need not be allowed to change it:
+    that is for `check` and `forget`.
     """
 
     name: str
@@ -167,6 +191,8 @@ class Resource(msgspec.Struct, Generic[B], frozen=True, kw_only=True):
     written_behind: bool = False  # rows are queued (`Storage.write_behind`): written before they are read
     read_role: Role = "viewer"
     write_role: Role = "admin"
+    visible: Callable[[Caller], tuple[str, ...] | None] | None = None
+    prepare: Callable[[Mapping[str, Any]], Awaitable[Any]] | None = None
     check: Callable[[Change[B]], Awaitable[None]] | None = None
     forget: Callable[[Caller, Record[B], Transaction], Awaitable[None]] | None = None
     show: Callable[[Record[B]], Awaitable[Mapping[str, Any]]] | None = None
@@ -176,6 +202,10 @@ class Resource(msgspec.Struct, Generic[B], frozen=True, kw_only=True):
     def base_path(self) -> str:
         """Give the path of the collection."""
         return self.path or f"/{self.name}"
+
+    def places_of(self, caller: Caller) -> tuple[str, ...] | None:
+        """Give the organisations whose rows a caller sees; None for all."""
+        return (caller.organization_id,) if self.visible is None else self.visible(caller)
 
 
 def outranks(role: str, least: str) -> bool:

@@ -16,13 +16,13 @@ import msgspec
 
 from raven_proxy.sealing import Sealer
 
-__all__ = ["MASK", "Columns", "columns_of"]
+__all__ = ["MASK", "Columns", "columns_of", "owned_by"]
 
 B = TypeVar("B", bound=msgspec.Struct)
 MASK = "********"
 """What stands in a decoded body for a secret that is set."""
 
-_Kind = Literal["plain", "flag", "time", "json", "secret"]
+_Kind = Literal["plain", "flag", "time", "json", "secret", "unkept"]
 
 
 class _Column(msgspec.Struct, frozen=True):
@@ -38,8 +38,10 @@ class Columns(Generic[B]):
         self._body = body
         hints = typing.get_type_hints(body, include_extras=True)
         names = zip(body.__struct_fields__, body.__struct_encode_fields__, strict=True)
-        self._columns = tuple(_Column(field, name, _kind_of(hints[field])) for field, name in names)
-        self.names = {column.name: column.field for column in self._columns}
+        every = tuple(_Column(field, name, _kind_of(hints[field])) for field, name in names)
+        self.names = {column.name: column.field for column in every}
+        self.unkept = tuple(column for column in every if column.kind == "unkept")
+        self._columns = tuple(column for column in every if column.kind != "unkept")
         self.secrets = tuple(column for column in self._columns if column.kind == "secret")
 
     def to_row(
@@ -68,6 +70,8 @@ class Columns(Generic[B]):
         for column in self.secrets:
             del shown[column.name]
             shown[f"{column.name}Hint"] = hint_of(row[column.field])
+        for column in self.unkept:
+            del shown[column.name]
         return shown
 
 
@@ -80,6 +84,16 @@ def columns_of(body: type[B]) -> Columns[B]:
 def hint_of(sealed: bytes | None) -> str | None:
     """Give what may be shown of a sealed secret: "…abcd", or "…" for a short one."""
     return None if sealed is None else Sealer.hint(sealed)
+
+
+def owned_by(organizations: tuple[str, ...] | None) -> tuple[str, list[Any]]:
+    """Give the condition on the rows of these organisations (None: of all), and its values."""
+    if organizations is None:
+        return "1 = 1", []
+    if len(organizations) == 1:
+        return "organization_id = ?", list(organizations)
+    places = ", ".join("?" * len(organizations))
+    return (f"organization_id IN ({places})" if organizations else "1 = 0"), list(organizations)
 
 
 def _store(column: _Column, value: Any, sealer: Sealer | None, bound_to: str) -> Any:
@@ -108,14 +122,13 @@ def _load(column: _Column, value: Any) -> Any:
 
 
 def _kind_of(hint: Any) -> _Kind:
-    is_secret = False
+    marks: set[str] = set()
     while True:
         origin = typing.get_origin(hint)
         if origin is typing.Annotated:
             hint, *notes = typing.get_args(hint)
-            is_secret |= any(
-                isinstance(n, msgspec.Meta) and bool((n.extra or {}).get("secret")) for n in notes
-            )
+            for note in notes:
+                marks |= set(note.extra or ()) if isinstance(note, msgspec.Meta) else set()
         elif origin in (typing.Union, UnionType):
             rest = [one for one in typing.get_args(hint) if one is not NoneType]
             if len(rest) != 1:
@@ -123,8 +136,10 @@ def _kind_of(hint: Any) -> _Kind:
             hint = rest[0]
         else:
             break
-    if is_secret:
+    if "secret" in marks:
         return "secret"
+    if "unkept" in marks:
+        return "unkept"
     if hint is bool:
         return "flag"
     if isinstance(hint, type) and issubclass(hint, dt.datetime):

@@ -109,7 +109,9 @@ class AuthKeys:
             raise _bad_key()
         if entry.networks is not None and not is_inside(exchange.client_address, entry.networks):
             raise Forbidden("This key may not be used from this address.", code="ip_not_allowed")
-        principal = entry.principal
+        principal = self._organizations.bind(entry.principal)
+        if principal is None:  # its member is gone
+            raise _bad_key()
         if now >= self._touch_after.get(principal.key_id, 0.0):
             self._touch(principal.key_id, now)
         if "x-org-id" in headers and (exchange.face.scope or "").startswith("admin:"):
@@ -125,8 +127,9 @@ class AuthKeys:
         """Let who runs the gateway manage the organisation that they name; a key has its own and no other."""
         if organization_id == principal.organization_id:
             return principal
-        if not principal.is_operator or self._organizations.get(organization_id) is None:
+        if not principal.is_operator:
             raise NotFound("There is no such organisation.")
+        self._organizations.require(organization_id)
         return msgspec.structs.replace(principal, organization_id=organization_id)
 
     def _touch(self, key_id: str, now: float) -> None:
