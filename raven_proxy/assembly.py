@@ -6,7 +6,6 @@ is started here: `raven-proxy check` stops after it.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,9 @@ from .catalogue import Catalogue
 from .config import Config, UpstreamConfig
 from .errors import ConfigError
 from .faces import Face
+from .holdings import Holdings
 from .pipeline import Pipeline
-from .providers import Checking, Provider
+from .providers import Checking, Provider, find_provider
 from .resources import AUDIT_LOG, Records, Resource
 from .resources.routes import make_faces
 from .routes import RESERVED, Routes
@@ -99,7 +99,10 @@ def assemble(
     hooks, plain = loader.resolve_hooks(manager, plugins)
     faces = {id(face): face for face in registry.faces.values()}.values()
     routes = Routes(faces)
-    catalogue = Catalogue(upstreams, config.models)
+    holdings = Holdings(
+        registry.providers, tuple(registry.describers), allow_private=config.allow_private_upstreams
+    )
+    catalogue = Catalogue(upstreams, config.models, holdings)
     resources = tuple(registry.resources.values())
     return Pipeline(config, plugins, hooks, plain, routes, catalogue, upstreams, resources)
 
@@ -115,17 +118,12 @@ def _build_upstreams(config: Config, registry: _Registry) -> dict[str, Upstream]
     for table in (*config.upstreams, *implicit):
         if table.name in RESERVED:
             raise ConfigError(f"[[upstreams]] {table.name}: this name is a path under /v1; choose another")
-        provider = registry.providers.get(table.provider)
-        if provider is None:
-            near = difflib.get_close_matches(table.provider, registry.providers, n=1)
-            known = ", ".join(sorted(registry.providers)) or "none; no provider plugin is on"
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {known}"
-            raise ConfigError(f"[[upstreams]] {table.name}: provider {table.provider!r} is unknown; {hint}")
-        if isinstance(provider, Checking):
-            try:
+        try:
+            provider = find_provider(registry.providers, table.provider)
+            if isinstance(provider, Checking):
                 provider.check_options(table.provider, table.options)
-            except ConfigError as error:
-                raise ConfigError(f"[[upstreams]] {table.name}: {error}") from None
+        except ConfigError as error:
+            raise ConfigError(f"[[upstreams]] {table.name}: {error}") from None
         upstreams[table.name] = Upstream(
             table,
             provider,

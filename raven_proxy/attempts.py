@@ -20,6 +20,7 @@ from .errors import (
 )
 from .exchange import Attempt, Candidate, Credential, Exchange, Outgoing, Principal, ReplyHead
 from .headers import read_reply
+from .holdings import holding_of, visible_upstreams
 from .mask import blot, sent_secrets
 from .pipeline import call_all, call_first
 
@@ -29,18 +30,26 @@ _MAX_ERROR_BYTES = 256 * 1024
 
 
 def resolve(exchange: Exchange) -> None:
-    """Fill `exchange.candidates` from the model's name. Raises InvalidRequest for an unknown one."""
+    """Fill `exchange.candidates` from the model's name.
+
+    Raises InvalidRequest for an unknown one, NoActiveKey for one that nobody serves at the moment.
+    """
     model = exchange.call.model
     if exchange.face.serve is not None:
         return
     if exchange.face.raw:
         exchange.candidates = tuple(Candidate(c.upstream, model) for c in exchange.candidates)
     elif model is not None:
-        exchange.candidates = exchange.pipeline.catalogue.resolve(model)
+        catalogue, holding = exchange.pipeline.catalogue, holding_of(exchange)
+        exchange.candidates = (
+            catalogue.resolve(model)
+            if holding is None
+            else catalogue.resolve_in(holding, model, brings_key="x-provider-key" in exchange.headers)
+        )
     elif not exchange.face.needs_model:
         exchange.candidates = tuple(
             Candidate(upstream, None)
-            for upstream in exchange.pipeline.upstreams.values()
+            for upstream in visible_upstreams(exchange).values()
             if not upstream.implicit
         )
     else:
@@ -99,7 +108,7 @@ async def _attempt(exchange: Exchange, candidate: Candidate) -> UpstreamConnecti
     exchange.credential = credential or candidate.upstream.credential
     if exchange.credential is None and provider.needs_key(candidate.upstream.preset):
         raise NoActiveKey(
-            f"The upstream {candidate.upstream.name} has no key; set one or send X-Provider-Key."
+            f"The upstream {candidate.upstream.label} has no key; set one or send X-Provider-Key."
         )
     exchange.hub_request = None  # each vendor drops what it cannot take from a fresh one
     if candidate.upstream.prepare is not None:

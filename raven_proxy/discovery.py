@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline
     from .upstream import Upstream
 
-__all__ = ["discover", "hand_over", "keep_discovering"]
+__all__ = ["ask", "discover", "hand_over", "keep_discovering"]
 
 _log = structlog.get_logger("raven_proxy.discovery")
 _MAX_PAGES = 20
@@ -38,7 +38,7 @@ async def keep_discovering(pipeline: Pipeline) -> None:
 
 async def discover(pipeline: Pipeline) -> None:
     """Ask every upstream of a pipeline at once; what fails is logged and changes nothing."""
-    await asyncio.gather(*(_ask(upstream) for upstream in pipeline.upstreams.values()))
+    await asyncio.gather(*(ask(upstream) for upstream in pipeline.upstreams.values()))
     pipeline.catalogue.forget()
 
 
@@ -50,7 +50,8 @@ def hand_over(old: Mapping[str, Upstream], new: Mapping[str, Upstream]) -> None:
             upstream.learn(before.listed)
 
 
-async def _ask(upstream: Upstream) -> None:
+async def ask(upstream: Upstream) -> None:
+    """Ask one upstream; what fails is logged and changes nothing."""
     provider = upstream.provider
     is_lacking_key = upstream.credential is None and provider.needs_key(upstream.preset)
     if upstream.implicit or is_lacking_key or not isinstance(provider, Listing):

@@ -30,6 +30,7 @@ from .errors import (
 )
 from .exchange import Exchange, Outcome, Principal, Reply
 from .headers import client_address, collect_request
+from .holdings import Holdings
 from .intake import check_protocol, read_body, require_json
 from .observation import Observation
 from .organizations import Organizations
@@ -57,8 +58,8 @@ _log = structlog.get_logger("raven_proxy.gateway")
 class Gateway:
     """Serves requests on a `Pipeline`, which `reload` replaces.
 
-    Plugins get it in `startup`: `storage`, `records`, `organizations`, `sealer`, `counters`, `config`,
-    `data_dir`, `tasks`, `announce` are theirs to use.
+    Plugins get it in `startup`: `storage`, `records`, `organizations`, `holdings`, `sealer`, `counters`,
+    `config`, `data_dir`, `tasks`, `announce` are theirs to use.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Gateway:
         self.sealer = Sealer(secret, former_secrets)  # for what plugins must store and read again
         self.records = Records(storage, self.sealer)
         self.organizations = Organizations()
+        self.holdings = Holdings()  # of the pipeline in force, and in `startup` of the one that comes
         self.secret = secret  # 32 bytes of key material for what plugins must store encrypted
         self.tasks = Tasks()
         self.log = _log

@@ -15,6 +15,7 @@ import msgspec
 
 from .errors import NotFound
 from .exchange import Exchange, Reply
+from .holdings import holding_of
 from .paging import make_page
 from .providers import ModelInfo
 
@@ -47,7 +48,7 @@ async def get_model(exchange: Exchange) -> Reply:
 
 def _models(exchange: Exchange) -> list[ModelInfo]:
     assert exchange.principal is not None
-    return exchange.pipeline.catalogue.list_models(exchange.principal)
+    return exchange.pipeline.catalogue.list_models(exchange.principal, holding_of(exchange))
 
 
 def _is_anthropic(exchange: Exchange) -> bool:

@@ -6,12 +6,13 @@ It does no I/O: it builds bytes and reads bytes; the gateway sends them.
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
 
-from .errors import UpstreamRefused
+from .errors import ConfigError, UpstreamRefused
 from .exchange import Exchange, Outgoing, ReplyHead, Usage
 from .faces import Face, Stage
 
@@ -26,11 +27,14 @@ __all__ = [
     "Listing",
     "ModelInfo",
     "Preparing",
+    "Probing",
     "Provider",
+    "Storable",
     "Tally",
     "UsageTap",
     "estimate_prompt",
     "estimate_tokens",
+    "find_provider",
     "prompt_bound",
 ]
 
@@ -152,6 +156,35 @@ class Listing(Protocol):
 
     def read_listing(self, upstream: Upstream, body: bytes) -> tuple[Sequence[ModelInfo], str | None]:
         """Read one page, and the word for the next; raises ValueError and the like for anything else."""
+
+
+@runtime_checkable
+class Probing(Protocol):
+    """What a provider offers besides, if its vendor has a call that costs nothing and takes a key."""
+
+    def build_probe(self, upstream: Upstream) -> Outgoing | None:
+        """Make the request; None where this vendor has none. The first page of a `Listing` does too."""
+
+
+@runtime_checkable
+class Storable(Protocol):
+    """What a provider offers besides, if organisations may set some of its options by the management API.
+
+    Not those that name a secret, a file or an address: their word is not the operator's.
+    """
+
+    stored_options: frozenset[str]
+
+
+def find_provider(known: Mapping[str, Provider], name: str) -> Provider:
+    """Give a provider by its name or a preset's. Raises ConfigError with the nearest one."""
+    provider = known.get(name)
+    if provider is None:
+        near = difflib.get_close_matches(name, known, n=1)
+        rest = ", ".join(sorted(known)) or "none; no provider plugin is on"
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {rest}"
+        raise ConfigError(f"provider {name!r} is unknown; {hint}")
+    return provider
 
 
 def estimate_tokens(size: int) -> int:

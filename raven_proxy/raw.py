@@ -14,6 +14,7 @@ from .catalogue import may_call
 from .errors import Forbidden, InvalidRequest, NotFound
 from .exchange import Exchange, Principal
 from .faces import Call, Face
+from .holdings import holding_of
 from .splice import scan
 
 __all__ = ["find_raw_face"]
@@ -36,10 +37,12 @@ def find_raw_face(exchange: Exchange) -> Face:
     plugins to judge by `Face.opaque`: the meter holds and charges an estimate for the model that the body
     names, and refuses a POST that names none where anything bounds the caller's money.
 
-    Raises NotFound, InvalidRequest, and Forbidden (`missing_scope`, `model_not_allowed`).
+    Raises NotFound, InvalidRequest, NoActiveKey, and Forbidden (`missing_scope`, `model_not_allowed`).
     """
     name = exchange.params["provider"]
-    candidates = exchange.pipeline.catalogue.raw_upstreams(name)
+    candidates = exchange.pipeline.catalogue.raw_upstreams(
+        name, holding_of(exchange), brings_key="x-provider-key" in exchange.headers
+    )
     if not candidates:
         raise NotFound(f"There is no provider or upstream named {name!r}.")
     if _PROXY_KEY.search(exchange.request.raw_path):

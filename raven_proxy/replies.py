@@ -47,7 +47,7 @@ def reply_head(exchange: Exchange, status: int, headers: dict[str, str], *, keep
         final[exchange.face.dialect.id_header] = exchange.id
     candidate = exchange.candidate
     if candidate is not None:
-        final["X-Raven-Provider"] = candidate.upstream.name
+        final["X-Raven-Provider"] = candidate.upstream.label
         if candidate.model is not None:
             final["X-Raven-Model"] = _header_value(candidate.model)
         final["X-Raven-Latency-Ms"] = str(int(exchange.elapsed_ms()))

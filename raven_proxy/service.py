@@ -83,7 +83,7 @@ class Service:
             pipeline = self._assemble(config)
             await gateway.records.migrate()
             gateway.pipeline = pipeline
-            gateway.config = config
+            gateway.config, gateway.holdings = config, pipeline.catalogue.holdings
             await self._start_plugins(pipeline)
         except BaseException:
             await storage.close()
@@ -111,10 +111,11 @@ class Service:
             try:
                 config = self._load()
                 pipeline = self._assemble(config)
-                gateway.config = config
+                gateway.config, gateway.holdings = config, pipeline.catalogue.holdings
                 await self._start_plugins(pipeline)
             except ConfigError as error:
                 gateway.config = gateway.pipeline.config
+                gateway.holdings = gateway.pipeline.catalogue.holdings
                 self.failed_reloads += 1
                 _log.error("reload failed; the old configuration goes on", reason=str(error))
                 raise

@@ -7,7 +7,6 @@ used, and whether to try another, is the gateway's affair.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import ssl
 from collections.abc import Callable, Iterable
@@ -18,14 +17,15 @@ from urllib.parse import SplitResult, urlsplit
 import aiohappyeyeballs
 import structlog
 
+from .addresses import is_public
 from .config import UpstreamConfig
 from .connection import UpstreamConnection
-from .errors import ConfigError, Overloaded, UpstreamError, UpstreamTimeout
+from .errors import ConfigError, NoActiveKey, Overloaded, UpstreamError, UpstreamTimeout
 from .exchange import Credential, Outgoing
 from .headers import write_head
 from .providers import Addressing, ModelInfo, Preparing, Provider
 
-__all__ = ["Describe", "Upstream"]
+__all__ = ["Describe", "Upstream", "find_address", "open_tls"]
 
 _log = structlog.get_logger("raven_proxy.upstream")
 
@@ -40,7 +40,9 @@ Describe = Callable[[str, str], ModelInfo | None]
 class Upstream:
     """A provider account as the config names it, with its pool of connections.
 
-    `preset` is the provider's name that the config used; `provider` the plugin object behind it.
+    `preset` is the provider's name that the config used; `provider` the plugin object behind it. `name` is
+    unique on a gateway and never changes; `label` is what people call it. One that `is_stored` is some
+    organisation's own (`holdings`): what it says is not the operator's word.
     """
 
     def __init__(
@@ -51,9 +53,15 @@ class Upstream:
         allow_private: bool,
         implicit: bool = False,
         describers: tuple[Describe, ...] = (),
+        label: str = "",
+        credential: Credential | None = None,
+        tls: ssl.SSLContext | None = None,
+        is_stored: bool = False,
     ) -> None:
         parts, host, port = _locate(config, provider)
         self.name = config.name
+        self.label = label or config.name
+        self.is_stored = is_stored
         self.preset = config.provider
         self.provider = provider
         self.prepare = provider.prepare if isinstance(provider, Preparing) else None
@@ -64,7 +72,7 @@ class Upstream:
         self._describers = describers
         self._described: dict[str, ModelInfo] = {}
         self.options = config.options
-        self.credential = Credential(config.key.reveal()) if config.key is not None else None
+        self.credential = Credential(config.key.reveal()) if config.key is not None else credential
         self.base_path = parts.path.rstrip("/")
         self.is_tls = parts.scheme == "https"
         self.host = host
@@ -73,9 +81,10 @@ class Upstream:
         self.max_connections = config.max_connections
         self.open_connections = 0
         self._allow_private = allow_private
-        self._tls = _tls_context(config) if self.is_tls else None
+        self._tls = (tls or _tls_context(config)) if self.is_tls else None
         self._idle: list[UpstreamConnection] = []
         self._closed = False
+        self._withdrawn = False
 
     def __repr__(self) -> str:
         return f"Upstream({self.name!r})"
@@ -137,8 +146,11 @@ class Upstream:
     async def acquire(self, connect_timeout_s: float, *, fresh: bool = False) -> UpstreamConnection:
         """Give an idle connection, or open one; never waits for another exchange to end.
 
-        Raises Overloaded (503) at `max_connections`, UpstreamTimeout, or UpstreamError.
+        Raises Overloaded (503) at `max_connections`, NoActiveKey (503) if it was withdrawn, UpstreamTimeout,
+        or UpstreamError.
         """
+        if self._withdrawn:
+            raise NoActiveKey(f"The provider {self.label} was switched off.")
         now = monotonic()
         while self._idle and not fresh:
             connection = self._idle.pop()
@@ -178,12 +190,17 @@ class Upstream:
         self._closed = True
         self.close_idle()
 
+    def withdraw(self) -> None:
+        """Close, and let no request begin here any more, also of those that chose it before."""
+        self._withdrawn = True
+        self.close()
+
     async def _connect(self) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
         infos = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         if not self._allow_private:
             # Judged after the name was resolved, so that a name cannot change its mind in between.
-            infos = [info for info in infos if ipaddress.ip_address(info[4][0]).is_global]
+            infos = [info for info in infos if is_public(str(info[4][0]))]
             if not infos:
                 raise UpstreamError(f"The upstream {self.name} has no public address.")
         sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=0.25, loop=loop)
@@ -215,15 +232,25 @@ class Upstream:
             self._idle.remove(connection)
 
 
-def _usual_address(provider: Provider, config: UpstreamConfig) -> str | None:
+def find_address(provider: Provider, config: UpstreamConfig) -> str | None:
+    """Give the URL of an upstream: its own, else its provider's usual one. Raises ConfigError."""
+    if config.base_url:
+        return config.base_url
     if isinstance(provider, Addressing):
         return provider.find_address(config.provider, config.options)
     return provider.base_url(config.provider)
 
 
+def open_tls(ca_file: str | None) -> ssl.SSLContext:
+    """Trust the system's certificate authorities, or those of a file. Raises OSError."""
+    context = ssl.create_default_context(cafile=ca_file)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
 def _locate(config: UpstreamConfig, provider: Provider) -> tuple[SplitResult, str, int | None]:
     """Find where an upstream is. Raises ConfigError."""
-    url = config.base_url or _usual_address(provider, config)
+    url = find_address(provider, config)
     if url is None:
         raise ConfigError(
             f"upstream {config.name!r}: provider {config.provider!r} has no usual address; set base_url"
@@ -246,8 +273,6 @@ def _split(url: str) -> tuple[SplitResult, int | None]:
 
 def _tls_context(config: UpstreamConfig) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=config.ca_file)
+        return open_tls(config.ca_file)
     except OSError as error:
         raise ConfigError(f"upstream {config.name!r}: ca_file: {error.strerror or error}") from error
-    context.set_alpn_protocols(["http/1.1"])
-    return context

@@ -106,6 +106,8 @@ def open_account(upstream: Upstream, environment: Mapping[str, str]) -> Account:
     """Make the account of an upstream. Raises ConfigError."""
     options = read_options(upstream.options)
     region = find_region(options, upstream.host, upstream.region, environment)
+    if upstream.is_stored:  # an organisation's own: the environment's credentials are not theirs
+        return Account(options, region)
     keys = _option_keys(options)
     bearer = ""
     if keys is None:
