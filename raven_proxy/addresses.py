@@ -11,6 +11,7 @@ __all__ = ["is_public"]
 
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # NAT64 (RFC 6052): the last four bytes are IPv4
 _RELAYED = ipaddress.ip_network("2002::/16")  # 6to4 (RFC 3056): the four bytes behind the prefix are
+_PROTOCOL = ipaddress.ip_network("192.0.0.0/24")  # IETF assignments; Oracle's cloud has its metadata there
 _WIRE_SERVER = ipaddress.ip_address("168.63.129.16")  # Azure's own services; public by number only
 
 
@@ -27,4 +28,6 @@ def is_public(text: str) -> bool:
             inner = ipaddress.IPv4Address(address.packed[2:6])
         if inner is not None:
             address = inner
-    return address.is_global and not address.is_multicast and address != _WIRE_SERVER
+    if address in _PROTOCOL or address == _WIRE_SERVER:
+        return False
+    return address.is_global and not address.is_multicast
