@@ -33,6 +33,7 @@ from .management import Management, faces
 from .pricing_page import faces as pages
 from .records import recover
 from .request_log import LOGS
+from .tail import tail
 from .tariffs import Tariffs
 from .usage import read_period, summarize
 
@@ -109,9 +110,10 @@ class Meter:
 
     @hookimpl
     def register_commands(self, register: Callable[[click.Command], None]) -> None:
-        """Offer `raven-proxy catalogue` and `raven-proxy reconcile`."""
+        """Offer `raven-proxy catalogue`, `raven-proxy reconcile` and `raven-proxy tail`."""
         register(catalogue)
         register(reconcile)
+        register(tail)
 
     @hookimpl
     async def startup(self, gateway: Gateway) -> None:

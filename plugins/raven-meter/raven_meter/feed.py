@@ -168,7 +168,8 @@ class _Reader:
     def __init__(self, storage: Storage, cursor: Cursor, where: Mapping[str, str]) -> None:
         self._storage = storage
         self._cursor = cursor
-        self._sql = "SELECT * FROM exchanges WHERE " + "".join(f"{column} = ? AND " for column in where)
+        conditions = "".join(f"{column} = ? AND " for column in where)
+        self._sql = f"SELECT * FROM exchanges WHERE {conditions}"  # noqa: S608 - names are ours
         self._values = tuple(where.values())
         self._clock = asyncio.get_running_loop().time
         self._newest = -1
@@ -190,7 +191,7 @@ class _Reader:
             return []
         now = moment()
         unread, values = self._cursor.unread(0 if is_far else self._begin)
-        sql = f"{self._sql}{unread} ORDER BY id LIMIT {_PAGE}"  # noqa: S608 - names are ours
+        sql = f"{self._sql}{unread} ORDER BY id LIMIT {_PAGE}"
         rows = await self._storage.fetch_all(sql, (*self._values, *values))
         self._is_behind = len(rows) == _PAGE
         read = rows[-1]["id"] if self._is_behind else now
