@@ -28,6 +28,7 @@ from .errors import (
     UpstreamError,
     forget_frames,
 )
+from .events import Event
 from .exchange import Exchange, Outcome, Principal, Reply
 from .headers import client_address, collect_request
 from .holdings import Holdings
@@ -59,7 +60,7 @@ class Gateway:
     """Serves requests on a `Pipeline`, which `reload` replaces.
 
     Plugins get it in `startup`: `storage`, `records`, `organizations`, `holdings`, `sealer`, `counters`,
-    `config`, `data_dir`, `tasks`, `announce` are theirs to use.
+    `config`, `data_dir`, `tasks`, `announce`, `publish` are theirs to use.
     """
 
     def __init__(
@@ -92,6 +93,10 @@ class Gateway:
     def announce(self, kind: str, value: str) -> None:
         """Give the operator something once, on the terminal and never in a log (a first key)."""
         self.announcements.append((kind, value))
+
+    def publish(self, event: Event) -> None:
+        """Tell observers that something happened; nobody is waited for."""
+        self.observation.publish(self.pipeline, event)
 
     async def serve(self, request: BaseRequest) -> Sent:
         """Serve one request; every way out ends in exactly one finished exchange."""

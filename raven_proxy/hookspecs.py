@@ -7,7 +7,7 @@ the arguments that it wants. Hooks of one kind run in the order of `plugins` in 
 Gates (`authenticate` to `before_send`) may raise `Refused`, which the client sees in its own
 dialect. Anything else a gate raises, or a gate that outlasts `[plugin.NAME] timeout_s`
 (default 10 s), is a 500 (at `authenticate` a 503) and the request is not forwarded: gates fail
-closed. Stages fail closed too. `finish_exchange` observes, and fails quietly.
+closed. Stages fail closed too. `finish_exchange` and `observe_event` fail quietly.
 
     register_faces, register_providers, register_models, register_routes, register_resources,
     register_commands
@@ -26,6 +26,7 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
+    from .events import Event
     from .exchange import Candidate, Credential, Exchange, Principal, Reply
     from .faces import Face, Stage
     from .gateway import Gateway
@@ -283,4 +284,17 @@ async def finish_exchange(exchange: Exchange) -> None:
         @hookimpl
         async def finish_exchange(self, exchange):
             self.rows.append((exchange.id, exchange.status))
+    """
+
+
+@hookspec
+async def observe_event(event: Event) -> None:
+    """Learn of something that happened beside the requests (`events.Event`).
+
+    All are called in the background, in the process that published it (`Gateway.publish`). Two that saw one
+    thing may each publish it, under one id. Raising is logged and counted.
+
+        @hookimpl
+        async def observe_event(self, event):
+            self.seen[event.type] = self.seen.get(event.type, 0) + 1
     """

@@ -1,4 +1,4 @@
-"""What happens after the reply: `finish_exchange` hooks and the access log, in the background.
+"""What is told in the background: `finish_exchange`, `observe_event`, the access log.
 
 Observers fail quietly: what they raise is logged and counted, and no client sees it.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import structlog
 
 from .errors import GatewayError, PluginFailed
+from .events import Event
 from .exchange import Exchange
-from .pipeline import HookCall, call_all
+from .pipeline import HookCall, Pipeline, call_all
 from .tasks import Tasks
 
 __all__ = ["Observation"]
@@ -33,6 +34,12 @@ class Observation:
             self._tasks.loop().call_soon(self._begin)
         self._finished.append(exchange)
 
+    def publish(self, pipeline: Pipeline, event: Event) -> None:
+        """Tell a pipeline's observers of an event, as soon as the loop is free."""
+        if pipeline.observe_event:
+            pipeline.in_flight += 1  # its plugins are there until it is told
+            self._tasks.launch(self._tell(pipeline, event), "observe_event")
+
     def count(self, failure: PluginFailed) -> None:
         """Count a plugin's failure under its name."""
         key = (failure.plugin, failure.hook)
@@ -55,9 +62,16 @@ class Observation:
             finally:
                 pipeline.in_flight -= 1
 
-    async def _show(self, exchange: Exchange, call: HookCall) -> None:
+    async def _tell(self, pipeline: Pipeline, event: Event) -> None:
         try:
-            await call_all((call,), exchange)
+            for call in pipeline.observe_event:
+                await self._show(event, call)
+        finally:
+            pipeline.in_flight -= 1
+
+    async def _show(self, subject: Exchange | Event, call: HookCall) -> None:
+        try:
+            await call_all((call,), subject)
         except GatewayError as error:
             if not isinstance(error, PluginFailed):  # too late to refuse anything
                 self._log.error("plugin failed", plugin=call.plugin, hook=call.hook, reason=str(error))

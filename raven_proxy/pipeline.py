@@ -86,6 +86,7 @@ class Pipeline:
         self.settle_exchange = plain["settle_exchange"]
         self.check_reply = hooks["check_reply"]
         self.finish_exchange = hooks["finish_exchange"]
+        self.observe_event = hooks["observe_event"]
         self.logs_access = config.access_log and config.log_level in {"debug", "info"}
         self._document = b""
         self.in_flight = 0

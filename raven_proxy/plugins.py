@@ -37,7 +37,7 @@ _DEFAULT_TIMEOUT_S = 10.0
 _generation = itertools.count(1)
 _ASYNC_HOOKS = (
     "startup", "shutdown", "authenticate", "check_request", "answer", "choose_upstreams",
-    "provide_credential", "before_send", "check_reply", "finish_exchange",
+    "provide_credential", "before_send", "check_reply", "finish_exchange", "observe_event",
 )  # fmt: skip
 _PLAIN_HOOKS = ("open_stage", "settle_exchange")
 

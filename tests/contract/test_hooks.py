@@ -35,6 +35,7 @@ from raven_proxy import (
     read_nothing,
 )
 from raven_proxy.config import Config
+from raven_proxy.events import Event
 from raven_proxy.gateway import Gateway
 from raven_proxy.harness import ADMINISTRATOR, GatewayStarter, RunningGateway
 from raven_proxy.mock import MockUpstream, ScriptedReply
@@ -800,3 +801,33 @@ async def test_hook_finish_exchange(
         await asyncio.sleep(0.02)
     assert ended == [(status, outcome)]
     assert [e["plugin"] for e in events if e["event"] == "plugin failed"] == ["broken"]
+
+
+async def test_hook_observe_event(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    """Called once for each event; what one observer raises, neither the publisher nor the others see."""
+    told: list[Event] = []
+
+    class Broken:
+        @hookimpl
+        async def observe_event(self) -> None:
+            raise KeyError("inside")
+
+    class Watch:
+        @hookimpl
+        async def observe_event(self, event: Event) -> None:
+            told.append(event)
+
+    gateway = await raven([Broken, Watch], upstreams=[upstream])
+    event = Event(type="budget.exceeded", organization_id="org_a", data={"spent": "2"})
+    with capture_logs() as events:
+        gateway.gateway.publish(event)
+        assert told == []
+        await upstream.wait_until(lambda: told)
+    assert told == [event]
+    assert event.id.startswith("evt_")
+    assert [e["plugin"] for e in events if e["event"] == "plugin failed"] == ["broken"]
+    assert gateway.gateway.observation.failures == {("broken", "observe_event"): 1}
+    old = gateway.gateway.pipeline
+    gateway.gateway.publish(event)
+    await gateway.reload()  # the old plugins are there until they were told
+    await upstream.wait_until(lambda: len(told) == 2 and not old.in_flight)
