@@ -201,7 +201,13 @@ def _greet(gateway: Gateway, sock: socket.socket) -> None:
     if not gateway.pipeline.authenticate:
         click.echo("No plugin that knows keys is on (auth-keys): every request will be refused.")
         return
-    key = next((value for kind, value in gateway.announcements if kind == "admin_key"), None)
+    announced = dict(gateway.announcements)
+    if "setup_token" in announced:
+        click.echo(
+            "To make the first owner, who signs in with a password: POST /auth/setup, once, with\n"
+            f"  Authorization: Bearer {announced['setup_token']}"
+        )
+    key = announced.get("admin_key")
     if key is None:
         from_environment = "RAVEN_ADMIN_KEY" in os.environ
         where = "is the one in RAVEN_ADMIN_KEY" if from_environment else "was shown at the first start"

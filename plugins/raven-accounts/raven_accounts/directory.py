@@ -1,0 +1,195 @@
+"""Who there is: organisations, seats and sessions in memory, as a request sees them.
+
+Read from the tables as a whole and replaced as a whole when one of them changes; no request reads the
+database, but for a session of ours that this worker has not heard of yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from raven_proxy import Principal
+from raven_proxy.organizations import DEFAULT, Member, Organization, Organizations
+from raven_proxy.resources import Caller
+from raven_proxy.storage import Row, Storage
+
+from .sessions import Session, digest_of
+
+if TYPE_CHECKING:
+    from .sessions import Names
+
+__all__ = ["SCOPES", "Directory", "Seat"]
+
+_READING = frozenset({"admin:read", "models:read", "usage:read"})
+_WORKING = _READING | frozenset(
+    "admin:write chat:write embeddings:write images:write audio:write video:write files:read "
+    "files:write".split()
+)
+SCOPES: Mapping[str, frozenset[str]] = {
+    "viewer": _READING, "developer": _WORKING, "admin": _WORKING, "owner": _WORKING,
+}  # fmt: skip
+"""What a session may do by its role; the roles of resources and routes bound it further."""
+
+_SEEN = "UPDATE sessions SET seen_at = ? WHERE digest = ? AND seen_at < ?"
+_SEEN_INTERVAL_S = 60
+_MAX_GONE = 10_000
+
+
+class Seat(msgspec.Struct, frozen=True, kw_only=True):
+    """One person in one organisation, active both."""
+
+    member_id: str
+    user_id: str
+    organization_id: str
+    email: str
+    name: str
+    role: str
+    principal: Principal
+
+
+class Directory:
+    """The snapshot of one worker. It fills the gateway's `Organizations` as well."""
+
+    def __init__(
+        self, storage: Storage, organizations: Organizations, names: Names, idle_s: float, lifetime_s: float
+    ) -> None:
+        self.storage = storage
+        self._organizations = organizations
+        self._names = names
+        self._idle_s = idle_s
+        self._lifetime_s = lifetime_s
+        self._seats: Mapping[str, tuple[Seat, ...]] = {}  # user id → the oldest first
+        self._users: Mapping[str, str] = {}  # member id → user id
+        self._sessions: Mapping[str, Session] = {}
+        self._seen: dict[str, int] = {}  # digest → when, as far as this worker knows
+        self._gone: dict[str, None] = {}  # digests of ours that are over, so that none is looked up twice
+        self._refreshing = asyncio.Lock()
+
+    async def refresh(self) -> None:
+        """Read everything anew; from the next request on it holds."""
+        async with self._refreshing:  # the one that began last must also end last
+            organizations = _read_organizations(await self.storage.fetch_all("SELECT * FROM organizations"))
+            open_ones = {one.id for one in organizations.values() if one.is_active}
+            members = await self.storage.fetch_all("SELECT * FROM members ORDER BY created_at, id")
+            sessions = await self.storage.fetch_all("SELECT * FROM sessions")
+            self._organizations.replace(organizations, {row["id"]: _read_member(row) for row in members})
+            self._users = {row["id"]: row["user_id"] for row in members}
+            self._seats = _gather(
+                _read_seat(row) for row in members if row["is_active"] and row["organization_id"] in open_ones
+            )
+            self._sessions = {row["digest"]: Session(**row) for row in sessions}
+            self._seen = {digest: at for digest, at in self._seen.items() if digest in self._sessions}
+
+    async def find(self, session_id: str) -> tuple[Session, tuple[Seat, ...]] | None:
+        """Give a session that is good now, and its person's seats; None if there is none."""
+        digest = digest_of(session_id)
+        found = self._look(digest)
+        if found is None and digest not in self._gone and self._names.is_ours(session_id):
+            # Another worker may have made it, or seen it, a moment ago.
+            await self.storage.flush()
+            await self.refresh()
+            found = self._look(digest)
+            if found is None:
+                self._gone[digest] = None
+                if len(self._gone) > _MAX_GONE:
+                    del self._gone[next(iter(self._gone))]
+        if found is not None:
+            self._note(found[0])
+        return found
+
+    def seats_of(self, user_id: str) -> tuple[Seat, ...]:
+        """Give where a person is a member now, the oldest first."""
+        return self._seats.get(user_id, ())
+
+    def visible_to(self, caller: Caller) -> tuple[str, ...] | None:
+        """Give the organisations that a caller may know of; None for all."""
+        if caller.is_operator:
+            return None
+        theirs = self.seats_of(self._users.get(caller.actor, ""))
+        return tuple(seat.organization_id for seat in theirs) or (caller.organization_id,)
+
+    def _look(self, digest: str) -> tuple[Session, tuple[Seat, ...]] | None:
+        session = self._sessions.get(digest)
+        if session is None:
+            return None
+        now = time.time()
+        seen_at = max(session.seen_at, self._seen.get(digest, 0))
+        if now >= session.created_at + self._lifetime_s or now >= seen_at + self._idle_s:
+            return None
+        seats = self.seats_of(session.user_id)
+        return (session, seats) if seats else None
+
+    def _note(self, session: Session) -> None:
+        now, digest = int(time.time()), session.digest
+        if now >= max(session.seen_at, self._seen.get(digest, 0)) + _SEEN_INTERVAL_S:
+            self._seen[digest] = now
+            self.storage.write_behind(_SEEN, (now, digest, now))
+
+
+def _gather(seats: Iterable[Seat]) -> dict[str, tuple[Seat, ...]]:
+    gathered: dict[str, tuple[Seat, ...]] = {}
+    for seat in seats:
+        gathered[seat.user_id] = (*gathered.get(seat.user_id, ()), seat)
+    return gathered
+
+
+def _read_organizations(rows: Iterable[Row]) -> dict[str, Organization]:
+    found = {}
+    for row in rows:
+        networks, residency = row["ip_allowlist"], msgspec.json.decode(row["data_residency"])
+        regions = residency["allowedRegions"]
+        found[row["id"]] = Organization(
+            id=row["id"],
+            name=row["name"],
+            is_active=bool(row["is_active"]),
+            ip_allowlist=None if networks is None else tuple(msgspec.json.decode(networks)),
+            allowed_regions=None if regions is None else tuple(regions),
+            enforce_strictly=residency["enforceStrictly"],
+            allow_unpriced=None if row["allow_unpriced"] is None else bool(row["allow_unpriced"]),
+        )
+    return found
+
+
+def _read_member(row: Row) -> Member:
+    return Member(
+        id=row["id"],
+        organization_id=row["organization_id"],
+        role=row["role"],
+        is_active=bool(row["is_active"]),
+        rate_multiplier=_read_multiplier(row),
+    )
+
+
+def _read_seat(row: Row) -> Seat:
+    principal = Principal(
+        key_id=row["id"],
+        organization_id=row["organization_id"],
+        name=row["name"] or row["email"],
+        scopes=SCOPES[row["role"]],
+        role=row["role"],
+        is_operator=bool(row["is_operator"]) and row["role"] == "owner" and row["organization_id"] == DEFAULT,
+        attributes={
+            "environment": "live",
+            "member_id": row["id"],
+            "rate_multiplier": _read_multiplier(row),
+        },
+    )
+    return Seat(
+        member_id=row["id"],
+        user_id=row["user_id"],
+        organization_id=row["organization_id"],
+        email=row["email"],
+        name=row["name"],
+        role=row["role"],
+        principal=principal,
+    )
+
+
+def _read_multiplier(row: Row) -> Decimal:
+    return Decimal(msgspec.json.decode(row["rate_multiplier"]))
