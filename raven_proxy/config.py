@@ -29,8 +29,8 @@ __all__ = [
 
 FIRST_PARTY = (
     "auth-keys", "accounts", "access", "idempotency", "limits", "meter", "alerts", "guardrails", "cache",
-    "byok", "routing", "openai", "anthropic", "gemini", "bedrock", "cohere", "ollama", "video", "docs",
-    "console", "telemetry", "demo",
+    "byok", "providers", "routing", "openai", "anthropic", "gemini", "bedrock", "cohere", "ollama", "video",
+    "docs", "console", "telemetry", "demo",
 )  # fmt: skip
 """Entry-point names of this project's own plugins, in their default order of call."""
 

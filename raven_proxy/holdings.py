@@ -122,6 +122,15 @@ class Holdings:
         """Give what an organisation holds."""
         return self._known.get(organization_id)
 
+    def all(self) -> Iterable[Holding]:
+        """List what everybody holds."""
+        return self._known.values()
+
+    def owner_of(self, upstream: str) -> str | None:
+        """Name the organisation that holds an upstream; None for the config's, and for none."""
+        held = ((owner, one) for owner, holding in self._known.items() for one in holding.held)
+        return next((owner for owner, one in held if one.upstream.name == upstream), None)
+
     def replace(self, known: Mapping[str, Holding]) -> None:
         """Put these in the place of the ones before."""
         self._known = known

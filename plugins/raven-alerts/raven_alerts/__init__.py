@@ -14,11 +14,12 @@ from typing import Any
 from raven_proxy import ConfigError, Exchange, Face, Reply, hookimpl, read_nothing
 from raven_proxy.faces import Doc
 from raven_proxy.gateway import Gateway
+from raven_proxy.storage import Transaction
 from raven_proxy.tasks import Tasks
 
 from .deliveries import Courier, Postbox
 from .management import Management
-from .pauses import Pauses
+from .pauses import EVERYBODY, Pauses
 from .register import TOPIC, Register, migrate
 from .rules import read_rules
 from .settings import Settings
@@ -131,6 +132,15 @@ class Alerts:
     async def serve_reactivation(self, exchange: Exchange) -> Reply:
         """`DELETE /alerts/paused/{upstream}`."""
         return await self._management.reactivate(exchange)
+
+    def is_paused(self, upstream: str, organization_id: str) -> bool:
+        """Say whether an upstream is paused for an organisation: for who shows upstreams."""
+        return self._pauses.is_paused(upstream, organization_id)
+
+    async def lift_pause(self, transaction: Transaction, upstream: str, organization_id: str) -> None:
+        """End every pause of an upstream that is one organisation's own, as part of a change to it."""
+        for place in (EVERYBODY, organization_id):
+            await self._management.lift(transaction, upstream, place)
 
     async def _standings(self) -> Sequence[Standing]:
         """Ask the plugin that keeps the books, if one is on."""

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from raven_proxy import Exchange, Forbidden, InvalidRequest, NotFound, Principal, Reply, Unauthenticated
-from raven_proxy.storage import Row
+from raven_proxy.storage import Row, Transaction
 
 from .messages import iso
 from .pauses import EVERYBODY, Pauses
@@ -50,10 +50,13 @@ class Management:
             None if sees_all else organization, query.get("after"), limit
         )
         deliveries = await self._register.deliveries_of([row["id"] for row in alerts]) if sees_all else {}
+        owner_of = exchange.pipeline.catalogue.holdings.owner_of
         pauses = [
             row
             for row in await self._register.list_pauses()
-            if sees_all or row["organization_id"] in {EVERYBODY, organization}
+            if sees_all
+            or row["organization_id"] == organization
+            or (row["organization_id"] == EVERYBODY and owner_of(row["upstream"]) in {None, organization})
         ]
         return _json(
             {
@@ -82,6 +85,8 @@ class Management:
             if wanted not in {None, caller.organization_id}:
                 raise NotFound(f"The upstream {upstream!r} is not paused.")
             places = [caller.organization_id]
+        if exchange.pipeline.catalogue.holdings.owner_of(upstream) == caller.organization_id:
+            places = [EVERYBODY, caller.organization_id]  # nobody else uses it
         for place in places:
             written = await self._register.reactivate(upstream, place)
             if self._pauses.end(upstream, place) or written:
@@ -91,6 +96,11 @@ class Management:
         if any(row["upstream"] == upstream and row["organization_id"] == EVERYBODY for row in rows):
             raise Forbidden("This upstream is paused for everybody; the gateway's administrators lift that.")
         raise NotFound(f"The upstream {upstream!r} is not paused.")
+
+    async def lift(self, transaction: Transaction, upstream: str, place: str) -> None:
+        """End a pause within a transaction; `place` is an organisation, or `EVERYBODY`."""
+        await self._register.reactivate(upstream, place, within=transaction)
+        self._pauses.end(upstream, place)
 
 
 def _caller(exchange: Exchange) -> Principal:

@@ -71,6 +71,10 @@ class Pauses:
         self._held = {name: pause for name, pause in self._held.items() if name != place}
         return known
 
+    def is_paused(self, upstream: str, organization_id: str) -> bool:
+        """Say whether an upstream is paused for an organisation."""
+        return (upstream, EVERYBODY) in self._held or (upstream, organization_id) in self._held
+
     def check_all(self, exchange: Exchange) -> None:
         """Refuse a request none of whose places may be used. Raises RateLimited (429)."""
         if not self._held or not exchange.candidates or exchange.face.serve is not None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from raven_proxy.storage import Row, Storage
+from raven_proxy.storage import Row, Storage, Transaction
 
 from .tallies import day_of
 
@@ -199,15 +199,18 @@ class Register:
             "SELECT * FROM alert_pauses ORDER BY since, upstream, organization_id"
         )
 
-    async def reactivate(self, upstream: str, organization_id: str) -> bool:
-        """End a pause in every process; say whether there was one."""
-        async with self._storage.transaction() as transaction:
-            touched = await transaction.execute(
-                "DELETE FROM alert_pauses WHERE upstream = ? AND organization_id = ?",
-                (upstream, organization_id),
-            )
-            if touched:
-                await transaction.bump(TOPIC)
+    async def reactivate(
+        self, upstream: str, organization_id: str, *, within: Transaction | None = None
+    ) -> bool:
+        """End a pause in every process; say whether there was one. `within` is an open transaction."""
+        if within is None:
+            async with self._storage.transaction() as transaction:
+                return await self.reactivate(upstream, organization_id, within=transaction)
+        touched = await within.execute(
+            "DELETE FROM alert_pauses WHERE upstream = ? AND organization_id = ?", (upstream, organization_id)
+        )
+        if touched:
+            await within.bump(TOPIC)
         return touched > 0
 
 

@@ -60,6 +60,7 @@ class BedrockProvider:
     """Amazon Bedrock. `environment` is the process's, as it was at start."""
 
     name = "bedrock"
+    stored_options = frozenset({"region", "fetch_images", "family", "betas"})  # the others are secrets
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         known = os.environ if environment is None else environment

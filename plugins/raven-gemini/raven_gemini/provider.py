@@ -49,6 +49,7 @@ class GeminiProvider:
 
     name = "gemini"
     counts_tokens = True  # see `raven_anthropic.counting`
+    stored_options = frozenset({"project", "location", "fetch_images"})  # `token_uri` is an address
 
     def __init__(self, tokens: TokenSource | None = None) -> None:
         self._tokens = tokens or TokenSource()

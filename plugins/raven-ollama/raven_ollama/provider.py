@@ -48,6 +48,7 @@ class OllamaProvider:
     """Ollama's own API, on this machine or (with a key) at ollama.com."""
 
     name = "ollama_native"
+    stored_options = frozenset({"fetch_images", "max_image_bytes", "fetch_timeout_s"})
 
     def base_url(self, preset: str) -> str | None:
         """Give the address where Ollama listens by default."""

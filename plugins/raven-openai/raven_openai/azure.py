@@ -30,6 +30,7 @@ from raven_proxy.exchange import Exchange, Outgoing, ReplyHead
 from raven_proxy.faces import Call, Face, Stage
 from raven_proxy.providers import ModelInfo, UsageTap
 from raven_proxy.refusals import read_error, refuse
+from raven_proxy.upstream import Upstream
 
 from . import traits
 from .presets import Preset
@@ -70,6 +71,7 @@ class AzureProvider:
 
     name = "azure"
     presets = (_FOUNDRY,)
+    stored_options = frozenset(Options.__struct_fields__)
 
     def __init__(self) -> None:
         self._inner = OpenAIProvider(_ROWS)
@@ -94,6 +96,15 @@ class AzureProvider:
         del preset
         decode_table(dict(options), Options, "options")
 
+    def build_probe(self, upstream: Upstream) -> Outgoing | None:
+        """Ask for the list of models; the older surface has none."""
+        if upstream.preset == _FOUNDRY or upstream.base_path.endswith("/models"):
+            return None
+        key = upstream.credential.value if upstream.credential is not None else ""
+        with_token = upstream.options.get("auth", "api-key") == "bearer"
+        headers = {"authorization": f"Bearer {key}"} if with_token else {"api-key": key}
+        return Outgoing("GET", _address(upstream, None, f"{upstream.base_path}/models"), headers, b"")
+
     def find_face(self, method: str, endpoint: str) -> Face | None:
         """Name the face whose dialect this endpoint speaks, under any of Azure's prefixes."""
         match = _RAW_PATH.fullmatch(unquote(endpoint).strip("/"))
@@ -111,7 +122,8 @@ class AzureProvider:
             if exchange.credential is not None and exchange.credential.value:
                 outgoing.headers["api-key"] = exchange.credential.value
         if not exchange.face.raw:
-            outgoing.target = _address(exchange, outgoing.target)
+            model = exchange.candidate.model if exchange.candidate is not None else None
+            outgoing.target = _address(upstream, model, outgoing.target)
         return outgoing
 
     def revise_request(self, exchange: Exchange, head: ReplyHead, body: bytes) -> Outgoing | None:
@@ -162,9 +174,8 @@ class _DeployedCall:
         return call
 
 
-def _address(exchange: Exchange, target: str) -> str:
+def _address(upstream: Upstream, model: str | None, target: str) -> str:
     """Give the path and query of an endpoint that was built under the base URL."""
-    upstream, candidate = _upstream(exchange), exchange.candidate
     base: str = upstream.base_path
     version: str | None = upstream.options.get("api_version")
     path, _, query = target[len(base) + 1 :].partition("?")
@@ -174,7 +185,6 @@ def _address(exchange: Exchange, target: str) -> str:
         base = f"{base}/"
     else:
         base = f"{base.removesuffix('/openai')}/openai/"
-        model = candidate.model if candidate is not None else None
         if version is None or version in _UNDATED:
             base += "v1/"
         elif model is not None and path.partition("/")[0] in _DEPLOYED:

@@ -20,6 +20,7 @@ from raven_proxy.headers import forward_request
 from raven_proxy.hub import ChatRequest
 from raven_proxy.providers import ModelInfo, UsageTap
 from raven_proxy.refusals import refuse
+from raven_proxy.upstream import Upstream
 
 from .bodies import build_body
 from .operations import Operation
@@ -46,6 +47,7 @@ class OpenAIProvider:
     """OpenAI and its lookalikes. `presets` has a row for each name, "openai" among them."""
 
     name = "openai"
+    stored_options = frozenset({"api"})
 
     def __init__(self, presets: Mapping[str, Preset]) -> None:
         self._rows = {name: _Row(preset, serving(preset)) for name, preset in presets.items()}
@@ -73,6 +75,12 @@ class OpenAIProvider:
         """Judge an upstream's `options`. Raises ConfigError with the nearest known key."""
         del preset
         decode_table(dict(options), Options, "options")
+
+    def build_probe(self, upstream: Upstream) -> Outgoing | None:
+        """Ask for the list of models, which costs nothing."""
+        key = upstream.credential.value if upstream.credential is not None else ""
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        return Outgoing("GET", f"{upstream.base_path}/models", headers, b"")
 
     def find_face(self, method: str, endpoint: str) -> Face | None:
         """Name the face whose dialect this endpoint speaks; None where it is not known here."""

@@ -14,6 +14,7 @@ import msgspec
 from raven_proxy.catalogue import may_call
 from raven_proxy.errors import Forbidden, InvalidRequest, NoActiveKey, NotFound
 from raven_proxy.exchange import Candidate, Exchange
+from raven_proxy.holdings import visible_upstreams
 from raven_proxy.upstream import Upstream
 
 from .faces import BATCHES, FILES, UPLOADS, BatchCall
@@ -101,7 +102,7 @@ async def own(
         raise NotFound(f"There is no {kind} {id[:128]!r} for this key.", param=param)
     if exchange.face.raw and all(owner[0] != found.upstream.name for found in exchange.candidates):
         raise NotFound(f"There is no {kind} {id[:128]!r} here.", param=param)
-    upstream = exchange.pipeline.upstreams.get(owner[0])
+    upstream = visible_upstreams(exchange).get(owner[0])
     if upstream is None:
         raise NoActiveKey(f"The upstream {owner[0]} that holds this {kind} is no longer configured.")
     return upstream
@@ -151,7 +152,7 @@ async def _find_upstream(exchange: Exchange, ownership: Ownership, place: Place)
             f"input_file_id: this file lies at {holder.name}; a batch runs where its file is.",
             param="input_file_id",
         )
-    return holder or named or _usual(exchange.pipeline.upstreams)
+    return holder or named or _usual(visible_upstreams(exchange))
 
 
 def _named(exchange: Exchange) -> Upstream | None:
@@ -161,10 +162,10 @@ def _named(exchange: Exchange) -> Upstream | None:
     if not name:
         return None
     param = "X-Raven-Upstream" if by_header else "provider"
-    upstreams = exchange.pipeline.upstreams
-    found = upstreams.get(name) or next((u for u in upstreams.values() if u.preset == name), None)
+    upstreams = visible_upstreams(exchange)
+    found = upstreams.get(name) or next((u for u in upstreams.values() if name in (u.label, u.preset)), None)
     if found is None or found.provider.name not in _PROVIDERS:
-        ours = ", ".join(u.name for u in upstreams.values() if u.provider.name in _PROVIDERS) or "none"
+        ours = ", ".join(u.label for u in upstreams.values() if u.provider.name in _PROVIDERS) or "none"
         raise InvalidRequest(
             f"{param}: {name[:128]!r} is no upstream that keeps files here; choose one of: {ours}.",
             param=param,
