@@ -47,19 +47,38 @@ class Sealer:
 
     def open(self, sealed: bytes, place: str) -> str:
         """Decrypt. Raises SealBroken."""
-        start = 2 + sealed[1]
-        head, nonce, rest = sealed[:start], sealed[start:][:_NONCE_BYTES], sealed[start + _NONCE_BYTES :]
         for cipher in self._ciphers:
-            try:
-                return cipher.decrypt(nonce, rest, head + place.encode()).decode()
-            except InvalidTag:
-                continue
+            text = _decrypt(cipher, sealed, place)
+            if text is not None:
+                return text
         raise SealBroken(
             f"{place} cannot be opened: RAVEN_SECRET was changed. Set the former one as "
             "RAVEN_PREVIOUS_SECRET, or store the secret again."
         )
 
+    @property
+    def has_former(self) -> bool:
+        """Whether there is a former secret."""
+        return len(self._ciphers) > 1
+
+    def renew(self, sealed: bytes, place: str) -> bytes | None:
+        """Seal anew what a former secret sealed; None for what the present one opens, or none does."""
+        if _decrypt(self._ciphers[0], sealed, place) is not None:
+            return None
+        texts = (_decrypt(cipher, sealed, place) for cipher in self._ciphers[1:])
+        text = next((text for text in texts if text is not None), None)
+        return self.seal(text, place) if text is not None else None
+
     @staticmethod
     def hint(sealed: bytes) -> str:
         """Give what may be shown of a sealed value."""
         return "…" + sealed[2 : 2 + sealed[1]].decode("utf-8", "replace")
+
+
+def _decrypt(cipher: AESGCM, sealed: bytes, place: str) -> str | None:
+    start = 2 + sealed[1]
+    head, nonce, rest = sealed[:start], sealed[start:][:_NONCE_BYTES], sealed[start + _NONCE_BYTES :]
+    try:
+        return cipher.decrypt(nonce, rest, head + place.encode()).decode()
+    except InvalidTag:
+        return None

@@ -21,6 +21,7 @@ from .discovery import hand_over, keep_discovering
 from .errors import PLUGIN_FAULTS, ConfigError
 from .gateway import Gateway
 from .pipeline import HookCall, Pipeline, is_cancelled
+from .resources.renewal import renew_seals
 from .server import ClientConnection, Server
 from .shared_counters import SharedCounters
 from .storage import SQLiteStorage
@@ -85,6 +86,9 @@ class Service:
             gateway.pipeline = pipeline
             gateway.config, gateway.holdings = config, pipeline.catalogue.holdings
             await self._start_plugins(pipeline)
+            if gateway.sealer.has_former:
+                for resource in pipeline.resources:
+                    await renew_seals(storage, gateway.sealer, resource)
         except BaseException:
             await storage.close()
             raise

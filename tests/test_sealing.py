@@ -37,3 +37,15 @@ def test_a_byte_that_was_changed_is_noticed() -> None:
         broken[place] ^= 1
         with pytest.raises(SealBroken):
             Sealer(b"1" * 32).open(bytes(broken), "here")
+
+
+def test_what_a_former_secret_sealed_is_sealed_anew() -> None:
+    """Once, in its own place; what no secret opens is left alone."""
+    former, sealer = Sealer(b"1" * 32), Sealer(b"2" * 32, [b"1" * 32])
+    sealed = former.seal("sk-something-long", "here")
+    renewed = sealer.renew(sealed, "here")
+    assert renewed is not None
+    assert Sealer(b"2" * 32).open(renewed, "here") == "sk-something-long"
+    assert sealer.renew(renewed, "here") is None
+    assert sealer.renew(sealed, "elsewhere") is None
+    assert (sealer.has_former, former.has_former) == (True, False)
