@@ -161,7 +161,7 @@ class Upstream:
                 return connection
             transport.close()
         if self.max_connections and self.open_connections >= self.max_connections:
-            raise Overloaded(f"The upstream {self.name} is at its connection limit.")
+            raise Overloaded(f"The upstream {self.label} is at its connection limit.")
         self.open_connections += 1
         try:
             async with asyncio.timeout(connect_timeout_s):
@@ -170,11 +170,11 @@ class Upstream:
             self.open_connections -= 1
             if isinstance(error, TimeoutError):
                 raise UpstreamTimeout(
-                    f"The upstream {self.name} did not accept a connection in time."
+                    f"The upstream {self.label} did not accept a connection in time."
                 ) from None
             if isinstance(error, OSError | ssl.SSLError):
                 _log.warning("upstream could not be reached", upstream=self.name, reason=str(error))
-                raise UpstreamError(f"The upstream {self.name} could not be reached.") from error
+                raise UpstreamError(f"The upstream {self.label} could not be reached.") from error
             raise
 
     def close_idle(self, *, older_than_s: float = 0.0) -> None:
@@ -202,7 +202,7 @@ class Upstream:
             # Judged after the name was resolved, so that a name cannot change its mind in between.
             infos = [info for info in infos if is_public(str(info[4][0]))]
             if not infos:
-                raise UpstreamError(f"The upstream {self.name} has no public address.")
+                raise UpstreamError(f"The upstream {self.label} has no public address.")
         sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=0.25, loop=loop)
         connection = UpstreamConnection(loop, self._keep, self._forget)
         try:

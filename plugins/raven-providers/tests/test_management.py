@@ -159,7 +159,7 @@ async def test_T146_a_name_that_changes_its_mind_is_stopped_at_the_connection(
 async def test_a_key_does_not_go_elsewhere_unless_it_is_given_again(
     api: Api, upstream: MockUpstream, other: MockUpstream
 ) -> None:
-    """Who cannot read a key cannot send it to a host of theirs either; a path on the same host is no other."""
+    """Who cannot read a key cannot send it to a host of theirs; another path on the same host is fine."""
     made = await api.make(upstream)
     path = f"/providers/{made['id']}"
     for fields in ({"baseUrl": other.url}, {"provider": "groq"}, {"baseUrl": None}):
