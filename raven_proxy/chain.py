@@ -6,7 +6,7 @@ go out; a failing tap is dropped and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 
@@ -97,6 +97,7 @@ class Chain:
             except Exception as error:
                 self._drop_tap(error)
         exchange = self._exchange
+        exchange.written = None
         exchange.usage = tally.usage or exchange.usage
         exchange.finish_reason = tally.finish_reason or exchange.finish_reason
         return tally
@@ -152,6 +153,14 @@ def open_chain(exchange: Exchange, head: ReplyHead, *, from_provider: bool) -> C
             tap = tap or _open_tap(exchange, head, provider)
         except Exception as error:  # metering never stands in the way of a reply
             _log.error("usage tap failed", request_id=exchange.id, exc_info=error)
+    exchange.content_type = content_type
+    stages += _open_plugins_stages(exchange)
+    exchange.written = getattr(tap, "written", None)
+    mask = Mask(exchange.secrets) if from_provider and exchange.secrets else None
+    return Chain(exchange, decoder, tap, tuple(stages), content_type, is_translated=is_translated, mask=mask)
+
+
+def _open_plugins_stages(exchange: Exchange) -> Iterator[NamedStage]:
     for opener in exchange.pipeline.open_stage:
         try:
             stage = opener.function(exchange)
@@ -167,9 +176,7 @@ def open_chain(exchange: Exchange, head: ReplyHead, *, from_provider: bool) -> C
             )
             raise PluginFailed(opener.plugin, "open_stage") from error
         if stage is not None:
-            stages.append(NamedStage(opener.plugin, stage.feed, stage.close))
-    mask = Mask(exchange.secrets) if from_provider and exchange.secrets else None
-    return Chain(exchange, decoder, tap, tuple(stages), content_type, is_translated=is_translated, mask=mask)
+            yield NamedStage(opener.plugin, stage.feed, stage.close)
 
 
 def _open_tap(exchange: Exchange, head: ReplyHead, provider: Provider) -> UsageTap | None:

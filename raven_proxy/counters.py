@@ -83,6 +83,9 @@ class Counters(Protocol):
     async def load(self, totals: Mapping[str, int], *, keep: bool = False) -> None:
         """Set totals to what the books say; holds stay. With `keep`, totals that are known stay too."""
 
+    async def missing(self, keys: Iterable[str]) -> list[str]:
+        """List those of `keys` that have no total: new ones, and after a loss of the store all."""
+
     async def forget(self, keys: Iterable[str]) -> None:
         """Drop totals that nobody will ask for again (a day that is over); holds stay."""
 
@@ -201,6 +204,10 @@ class LocalCounters:
     async def load(self, totals: Mapping[str, int], *, keep: bool = False) -> None:
         """Set totals to what the books say."""
         self._totals.update({name: n for name, n in totals.items() if not keep or name not in self._totals})
+
+    async def missing(self, keys: Iterable[str]) -> list[str]:
+        """List those of `keys` that have no total."""
+        return [key for key in keys if key not in self._totals]
 
     async def forget(self, keys: Iterable[str]) -> None:
         """Drop totals."""

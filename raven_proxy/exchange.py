@@ -16,7 +16,7 @@ import msgspec
 from .faces import NO_CALL, UNROUTED, Call, Face
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from aiohttp.web import BaseRequest
 
@@ -159,6 +159,8 @@ class Exchange:
         "candidate",
         "candidates",
         "client_address",
+        "collects",
+        "content_type",
         "cost_nano",
         "credential",
         "error",
@@ -186,9 +188,11 @@ class Exchange:
         "started_at",
         "status",
         "usage",
+        "written",
     )
 
     def __init__(self, request: BaseRequest, pipeline: Pipeline, exchange_id: str) -> None:
+        """Begin one, with nothing known yet: as many lines as there are fields."""
         # On arrival.
         self.id = exchange_id  # "req_…", ours; the client's own is in headers["x-request-id"]
         self.request = request
@@ -213,6 +217,8 @@ class Exchange:
         self.hub_request: Any = None  # the request in the hub's shape, where it had to be translated
         # At the reply's headers. Plugins may add to `response_headers` until then.
         self.head: ReplyHead | None = None
+        self.content_type = ""  # of what stages see and the client gets; a translator may have changed it
+        self.collects = False  # a plugin sets it by `open_stage`: nothing goes out before `check_reply`
         self.first_byte_at = 0.0  # same clock as `started_at`; 0.0 while nothing came
         self.response_headers: dict[str, str] = {}
         self.reply_body: bytes | None = None  # a whole reply, for `check_reply`; None for streams
@@ -223,6 +229,7 @@ class Exchange:
         self.cost_nano: int | None = None  # nano-dollars, once it is settled; None where no price is known
         self.finish_reason: str | None = None
         self.produced_bytes = 0  # reply bytes that came from the provider
+        self.written: Callable[[], int] | None = None  # counts the bytes of the model's words that came
         self.outcome: Outcome = Outcome.FAILED
         self.is_complete = False  # the provider's stream came to its end, with a client or without
         self.is_settled = False  # `settle_exchange` hooks were told

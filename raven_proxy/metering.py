@@ -64,6 +64,10 @@ class Meter:
             secret = credential.value if credential is not None else ""
             self.error = scrub(event.message, secret)[:2048] or "The provider reported an error."
 
+    def count(self) -> int:
+        """Give the bytes of the model's words so far."""
+        return self.written
+
     def estimate(self) -> Usage:
         """Estimate what nobody reported."""
         if self.error is not None and not self.written:
@@ -93,6 +97,10 @@ class EventTap:
         """Read the next bytes."""
         for event in self._reader.feed(data):
             self._meter.note(event)
+
+    def written(self) -> int:
+        """Count the bytes of the model's words so far."""
+        return self._meter.written
 
     def close(self) -> Tally:
         """Say what was seen. A last event that broke off ends nothing."""

@@ -126,6 +126,7 @@ def settle(exchange: Exchange) -> None:
     if exchange.is_settled:
         return
     exchange.is_settled = True
+    exchange.written = None
     for call in exchange.pipeline.settle_exchange:
         try:
             call.function(exchange)

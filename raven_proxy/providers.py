@@ -70,7 +70,11 @@ class Tally(msgspec.Struct):
 
 
 class UsageTap(Protocol):
-    """Reads a copy of a reply; whatever it raises is logged and never reaches the stream."""
+    """Reads a copy of a reply; whatever it raises is logged and never reaches the stream.
+
+    One that also has `written() -> int` tells how many bytes of the model's words came so far: what a
+    stream is billed by that nobody saw the end of.
+    """
 
     def feed(self, data: bytes) -> None:
         """Look at the next bytes of the reply."""

@@ -19,7 +19,10 @@ from .errors import GatewayError
 
 __all__ = ["SharedCounters"]
 
-_BUSY_S = 0.25  # longer than this the others do not take; then nobody is admitted rather than everybody
+# Longer than this the others do not take; then nobody is admitted rather than everybody. Waiting holds up the
+# whole process, so that after one such wait the next are short, until a step succeeds.
+_PATIENCE_MS = 200
+_IMPATIENCE_MS = 5
 _SWEEP_EVERY = 4096
 _SETTLED = 0  # in the place of a process: what belongs to nobody in particular
 _TABLES = """
@@ -38,7 +41,8 @@ class SharedCounters:
 
     def __init__(self, path: Path) -> None:
         self._until_sweep = _SWEEP_EVERY
-        self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+        self._db = sqlite3.connect(path, timeout=_PATIENCE_MS / 1000, isolation_level=None)
+        self._is_open = False  # the breaker: the file was out of reach when it was last asked
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = OFF")
         self._db.executescript(_TABLES)
@@ -132,6 +136,15 @@ class SharedCounters:
                 [(key, _SETTLED, amount) for key, amount in totals.items()],
             )
 
+    async def missing(self, keys: Iterable[str]) -> list[str]:
+        """List those of `keys` that have no total."""
+        try:
+            rows = self._db.execute("SELECT key FROM amounts WHERE process = ?", (_SETTLED,)).fetchall()
+        except sqlite3.Error as error:
+            raise _out_of_reach() from error
+        known = {key for (key,) in rows}
+        return [key for key in keys if key not in known]
+
     async def forget(self, keys: Iterable[str]) -> None:
         """Drop totals."""
         with self._step() as db:
@@ -150,9 +163,14 @@ class SharedCounters:
                 raise
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            raise GatewayError(
-                "The gateway cannot count this request.", status=503, code="service_unavailable"
-            ) from error
+            self._break(is_open=True)
+            raise _out_of_reach() from error
+        self._break(is_open=False)
+
+    def _break(self, *, is_open: bool) -> None:
+        if is_open is not self._is_open:
+            self._is_open = is_open
+            self._db.execute(f"PRAGMA busy_timeout = {_IMPATIENCE_MS if is_open else _PATIENCE_MS}")
 
     @staticmethod
     def _forget(db: sqlite3.Connection, number: int) -> None:
@@ -218,6 +236,10 @@ class SharedCounters:
             if needed <= 0:
                 break
         return float((last + SLICES + 1) * slice_s - now)
+
+
+def _out_of_reach() -> GatewayError:
+    return GatewayError("The gateway cannot count this request.", status=503, code="service_unavailable")
 
 
 def _slice(window_s: int, now: float) -> int:

@@ -77,6 +77,10 @@ class Storage(Transaction, Protocol):
         the newest rows only. A row that the database refuses is logged and counted.
         """
 
+    @property
+    def lost_rows(self) -> int:
+        """Count the write-behind rows that never arrived, since the start."""
+
     async def flush(self) -> None:
         """Write what is queued now. Raises the database's error if that cannot be; the rows are kept."""
 

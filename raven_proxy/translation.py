@@ -90,10 +90,11 @@ def refuse_dropped(exchange: Exchange, dropped: Iterable[str]) -> None:
 class _TallyTap:
     """The meter of a translation as a usage tap: the translator has seen the bytes already."""
 
-    __slots__ = ("close",)
+    __slots__ = ("close", "written")
 
-    def __init__(self, tally: Callable[[], Tally]) -> None:
+    def __init__(self, tally: Callable[[], Tally], written: Callable[[], int] | None) -> None:
         self.close = tally
+        self.written = written
 
     def feed(self, data: bytes) -> None:
         """Look at nothing."""
@@ -113,11 +114,12 @@ class Translation:
         feed: Callable[[bytes], bytes],
         close: Callable[[], bytes],
         tally: Callable[[], Tally],
+        written: Callable[[], int] | None = None,
     ) -> None:
         self.content_type = content_type
         self.feed = feed
         self.close = close
-        self.tap = _TallyTap(tally)
+        self.tap = _TallyTap(tally, written)
 
 
 def open_translation(exchange: Exchange, side: ProviderSide, *, streamed: bool) -> Translation:
@@ -131,7 +133,7 @@ def open_translation(exchange: Exchange, side: ProviderSide, *, streamed: bool) 
     meter = Meter(exchange)
     if streamed and exchange.stream:
         stream = _Stream(exchange, meter, side.open_reader(), client.open_writer(exchange))
-        return Translation(SSE, stream.feed, stream.close, meter.tally)
+        return Translation(SSE, stream.feed, stream.close, meter.tally, meter.count)
     whole = _Whole(exchange, meter, side, client, streamed=streamed)
     return Translation(SSE if exchange.stream else JSON, whole.feed, whole.close, meter.tally)
 

@@ -40,7 +40,12 @@ class _Bench:
         self.counters = LocalCounters()
         self.meter = Meter(Meter.Config(fsync="never"))
         self.gateway: Any = SimpleNamespace(
-            storage=storage, config=Config(), counters=self.counters, tasks=Tasks(), data_dir=folder
+            storage=storage,
+            config=Config(),
+            counters=self.counters,
+            tasks=Tasks(),
+            data_dir=folder,
+            pipeline=SimpleNamespace(plugins=()),
         )
         upstream: Any = SimpleNamespace(
             name="openai-main", preset="openai", implicit=False, host="api.openai.com", credential=None,

@@ -129,7 +129,7 @@ def open_messages(exchange: Exchange, *, framed: bool) -> Translation:
     """
     side: Any = exchange.face.dialect.provider_side
     stage = _Messages(exchange, side.open_reader() if side is not None else None, framed=framed)
-    return Translation(SSE, stage.feed, stage.close, stage.meter.tally)
+    return Translation(SSE, stage.feed, stage.close, stage.meter.tally, stage.meter.count)
 
 
 class _Messages:

@@ -29,6 +29,7 @@ from .command import reconcile
 from .exchanges import migrate
 from .feed import Feed
 from .journal import Fsync, Journal
+from .keeper import Keeper
 from .management import Management, faces
 from .pricing_page import faces as pages
 from .records import recover
@@ -69,6 +70,7 @@ class Meter:
         self._gateway: Gateway
         self._budgets = Budgets(lambda: self._gateway.counters, self._find_resource)
         self._journal: Journal
+        self._keeper: Keeper
         self._tasks = Tasks()
         self._background: list[asyncio.Task[None]] = []
         self._stop_watching: Callable[[], None] | None = None
@@ -118,20 +120,27 @@ class Meter:
     @hookimpl
     async def startup(self, gateway: Gateway) -> None:
         """Read the operator's catalogue, replay what a crash left, and open the books."""
-        self._operator_models = operator.read_catalog(gateway.config.catalog)
+        former = next((p.instance for p in gateway.pipeline.plugins if isinstance(p.instance, Meter)), self)
+        self._operator_models = operator.read_catalog(gateway.config.catalog, former._operator_models)
         tariffs = Tariffs(load_packaged(), self._operator_models)
         self._gateway = gateway
         self._storage = gateway.storage
         ids = await migrate(gateway.storage)
         self._journal = Journal(gateway.data_dir / "journal", self._config.fsync)
-        await recover(self._journal, gateway.storage, ids, tariffs)
-        self._books = books = Books(gateway.storage, gateway.counters, prepaid=self._config.prepaid)
+        recovered = await recover(self._journal, gateway.storage, ids, tariffs)
+        # What the former pipeline still serves is charged to the same books.
+        books = Books(gateway.storage, gateway.counters) if former is self else former._books
+        books.prepaid = self._config.prepaid
+        self._books = books
         self._stop_watching = gateway.storage.watch(TOPIC, books.refresh)
         await books.refresh()
+        if any(recovered):
+            await books.catch_up()
+        self._keeper = Keeper(self._journal, gateway.storage)
         self._accounting = Accounting(
             gateway,
             books,
-            self._journal,
+            self._keeper,
             tariffs,
             ids,
             allow_unpriced=self._config.allow_unpriced,
@@ -140,7 +149,8 @@ class Meter:
         self._feed.start(gateway)
         self._management = Management(gateway.storage, gateway.counters, books)
         self._background = [
-            self._tasks.spawn(self._accounting.keep_books(), "meter-books"),
+            self._tasks.spawn(books.keep(), "meter-counters"),
+            self._tasks.spawn(self._keeper.keep(), "meter-keeper"),
             self._tasks.spawn(self._journal.keep_synced(), "meter-journal"),
         ]
 
@@ -152,7 +162,7 @@ class Meter:
         await self._tasks.settle(1.0)
         if self._stop_watching is not None:
             self._stop_watching()
-        await self._accounting.turn_over()
+        await self._keeper.turn_over()
         self._journal.close()
 
     @hookimpl

@@ -6,27 +6,24 @@ the end; the database gets both in batches, behind the reply. Nothing waits for 
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import time
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
 
 import msgspec
 import structlog
 
-from raven_proxy import Exchange, GatewayError, InvalidRequest, Outcome, Principal
+from raven_proxy import Exchange, InvalidRequest, Outcome, Principal
 from raven_proxy.exchange import Candidate, Usage
 from raven_proxy.gateway import Gateway
 from raven_proxy.providers import estimate_prompt, prompt_bound
 from raven_proxy.upstream import Upstream
 
-from . import records
 from .books import Books
 from .estimates import estimate_nano, largest_usage
 from .exchanges import INSERT, RowIds, make_row
-from .journal import Journal
+from .keeper import Keeper
 from .pricing import ONE, Tariff, dollars
 from .tariffs import Tariffs
 
@@ -36,8 +33,6 @@ _log = structlog.get_logger("raven_meter.accounting")
 _NOTE = "meter"
 _OWN_NAMES = (".local", ".internal", ".lan", ".localhost", ".home.arpa")  # RFC 6762, RFC 8375, and usage
 _PRODUCED = frozenset({Outcome.COMPLETED, Outcome.TRUNCATED, Outcome.CANCELLED})
-_LOOK_EVERY_S = 1.0
-_TURN_OVER_RECORDS = 50_000
 
 
 class Admission(msgspec.Struct):
@@ -48,6 +43,7 @@ class Admission(msgspec.Struct):
     held: int = 0
     counters: tuple[str, ...] = ()
     is_recorded: bool = False
+    recorded: Candidate | None = None  # the attempt that the journal knows of
 
     def prompt_of(self, exchange: Exchange) -> int:
         """Bound the tokens of the prompt, by reading the body once."""
@@ -63,7 +59,7 @@ class Accounting:
         self,
         gateway: Gateway,
         books: Books,
-        journal: Journal,
+        keeper: Keeper,
         tariffs: Tariffs,
         ids: RowIds,
         *,
@@ -72,12 +68,11 @@ class Accounting:
     ) -> None:
         self._gateway = gateway
         self._books = books
-        self._journal = journal
+        self._keeper = keeper
         self._tariffs = tariffs
         self._ids = ids
         self._allow_unpriced = allow_unpriced
         self._assumed_output_tokens = assumed_output_tokens
-        self._under_way: dict[str, tuple[Exchange, dict[str, Any], int]] = {}
 
     async def admit(self, exchange: Exchange) -> None:
         """Hold what the exchange may cost. Raises InvalidRequest (no price), Refused (402: no money)."""
@@ -99,24 +94,17 @@ class Accounting:
         admission.held, admission.counters = estimate, bounds.counters
 
     def record_admission(self, exchange: Exchange) -> None:
-        """Write down that it goes upstream, once. Raises GatewayError (503): unrecorded, it does not go."""
+        """Write down to whom it goes. Raises GatewayError (503): unrecorded, it does not go."""
         admission = exchange.notes.get(_NOTE)
-        if not isinstance(admission, Admission) or admission.is_recorded:
+        if not isinstance(admission, Admission):
             return
-        record = records.admitted(exchange, admission.at, admission.prompt_of(exchange))
-        try:
-            self._journal.append(record)
-        except OSError as error:
-            _log.error("the journal cannot be written", reason=str(error))
-            raise GatewayError(
-                "The gateway cannot record this request.", status=503, code="service_unavailable"
-            ) from error
-        admission.is_recorded = True
-        self._under_way[exchange.id] = (exchange, record, 0)
+        if admission.is_recorded and admission.recorded is exchange.candidate:
+            return
+        self._keeper.begin(exchange, admission.at, admission.prompt_of(exchange))
+        admission.is_recorded, admission.recorded = True, exchange.candidate
 
     def settle(self, exchange: Exchange) -> None:
         """Charge what was used, give back the rest, and write it down."""
-        self._under_way.pop(exchange.id, None)
         admission = exchange.notes.pop(_NOTE, None)  # so that settling twice gives nothing back twice
         principal = exchange.principal
         if exchange.face.opaque:
@@ -127,20 +115,15 @@ class Accounting:
         at = admission.at if isinstance(admission, Admission) else None
         if cost is not None and exchange.candidate is not None and not exchange.stream:
             exchange.response_headers["X-Raven-Cost"] = dollars(cost)
-        self._write(make_row(exchange, self._ids.next(), cost, at))  # first: it is owed in any case
+        row = make_row(exchange, self._ids.next(), cost, at)
+        self._gateway.storage.write_behind(INSERT, row)  # first: it is owed, whatever becomes of the counters
+        self._keeper.end(exchange.id, row)
         if principal is None:
             return
         if cost:
             self._books.note(exchange.id, principal, cost, time.time() if at is None else at)
         if isinstance(admission, Admission):
             self._give_back(admission, principal, cost or 0)
-
-    def _write(self, row: tuple[Any, ...]) -> None:
-        self._gateway.storage.write_behind(INSERT, row)
-        try:
-            self._journal.append(records.finished(row))
-        except OSError as error:  # the database will have it all the same, unless we die first
-            _log.error("the journal cannot be written", reason=str(error))
 
     def _give_back(self, admission: Admission, principal: Principal, cost: int) -> None:
         """End the hold; what began to bound the caller since is charged too."""
@@ -149,42 +132,6 @@ class Accounting:
             self._gateway.tasks.begin(self._books.settle(held, admission.held, cost), "settle")
         if now is not held and (new := [name for name in now if name not in held]):
             self._gateway.tasks.begin(self._books.settle(new, 0, cost), "settle")
-
-    async def keep_books(self) -> None:
-        """Look at what is under way every second, and turn the journal over; runs until it is cancelled."""
-        written = 0
-        while True:
-            await asyncio.sleep(_LOOK_EVERY_S)
-            try:
-                self._record_progress()
-                written += 1
-                if written % 5 == 0 or self._journal.size > _TURN_OVER_RECORDS:
-                    await self.turn_over()
-            except OSError as error:
-                _log.error("the journal cannot be written", reason=str(error))
-
-    async def turn_over(self) -> None:
-        """Begin a new segment; delete the old one once the database has all that it says."""
-        if not self._journal.is_waiting:  # else the database is behind: one old segment is enough
-            self._journal.turn_over()
-        if not self._journal.is_waiting:
-            return
-        for _, record, sent in self._under_way.values():  # their ends will stand in the new one
-            self._journal.append(record)
-            if sent:
-                self._journal.append({"k": "p", "i": record["i"], "b": sent})
-        try:
-            await self._gateway.storage.flush()
-        except Exception as error:
-            _log.error("the journal has to wait for the database", reason=str(error))
-            return
-        self._journal.discard()
-
-    def _record_progress(self) -> None:
-        for name, (exchange, record, sent) in list(self._under_way.items()):
-            if exchange.produced_bytes != sent:
-                self._under_way[name] = (exchange, record, exchange.produced_bytes)
-                self._journal.append(records.progress(exchange))
 
     def _tariff_of(self, exchange: Exchange, candidate: Candidate) -> Tariff | None:
         """Find what a candidate costs; None where it may cost nothing. Raises InvalidRequest."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
+import structlog
 
 from raven_proxy import GatewayError, Principal, Refused
 from raven_proxy.counters import Claim, Counters, Denial
@@ -22,7 +23,10 @@ from .pricing import dollars
 
 __all__ = ["Books", "Drift", "Standing"]
 
+_log = structlog.get_logger("raven_meter.books")
+
 _RETRY_S = 0.5
+_LOOK_EVERY_S = 2.0  # by then every process has seen a change, and has written what it charged before
 _MAX_KEPT = 4096  # callers
 _Counted = list[tuple[str, Budget | None]]
 
@@ -58,15 +62,16 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class Books:
-    """Budgets and balances. `prepaid` says whether an organisation without any grant may spend nothing."""
+    """Budgets and balances. With `prepaid` an organisation without any grant may spend nothing."""
 
-    def __init__(self, storage: Storage, counters: Counters, *, prepaid: bool) -> None:
+    def __init__(self, storage: Storage, counters: Counters) -> None:
+        self.prepaid = False
         self._storage = storage
         self._counters = counters
-        self._prepaid = prepaid
         self._budgets: list[Budget] = []
         self._granted: Mapping[str, int] = {}
         self._loaded: set[str] = set()
+        self._young: set[str] = set()  # began to count here a moment ago
         self._kept: dict[tuple[str, str, str | None], Bounds] = {}
         self._refreshing = asyncio.Lock()
         self._recent: list[ledger.Entry] = []  # charged while somebody reads the ledger
@@ -88,6 +93,43 @@ class Books:
             totals = booked()
             if totals:
                 await self._counters.load(totals, keep=True)
+                self._young |= totals.keys()
+
+    async def catch_up(self, names: Iterable[str] | None = None) -> None:
+        """Raise counters (all) to what the ledger says, where that is more.
+
+        It can be for a moment after a budget was made: another process may have charged what it spends
+        before it knew of it, and a crash brings charges into the ledger that nobody counted.
+        """
+        now = time.time()
+        wanted = None if names is None else set(names)
+        counted = _counted(self._budgets, self._granted, now)
+        chosen = [one for one in counted if wanted is None or one[0] in wanted]
+        if not chosen:
+            return
+        booked = (await self._book(chosen, now))()
+        for name, amount in booked.items():
+            spent = await self._counters.used(name) - await self._counters.held(name)
+            if spent < amount:
+                await self._counters.settle([name], 0, amount - spent)
+
+    async def keep(self) -> None:
+        """Look after the counters; runs until it is cancelled.
+
+        Those that are gone (somebody deleted the store) are counted again; those that are new are compared
+        with the ledger once every process must know them.
+        """
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            young, self._young = self._young, set()
+            try:
+                missing = await self._counters.missing(self._loaded)
+                if missing:
+                    _log.warning("counters were lost and are counted again", counters=len(missing))
+                await self.catch_up([*young, *missing])
+            except Exception as error:
+                self._young |= young
+                _log.error("counters cannot be compared with the ledger", reason=str(error))
 
     def note(self, request_id: str, principal: Principal, cost_nano: int, at: float) -> None:
         """Take note of a charge on its way into the ledger, in case that is being read just now."""
@@ -105,7 +147,7 @@ class Books:
         limit = self._granted.get(organization)
         if limit is not None:
             found.append((f"spent:{organization}", max(0, limit)))
-        elif self._prepaid:
+        elif self.prepaid:
             found.append((f"unpaid:{organization}", 0))
         since, until = 0, 2**62
         for budget in matching(self._budgets, principal):

@@ -74,6 +74,10 @@ class Journal:
         """Whether an old segment is there that was not discarded yet. The next start would replay it."""
         return bool(self._kept)
 
+    def old(self) -> list[Segment]:
+        """List the old segments that were not discarded yet."""
+        return [*self._kept]
+
     def discard(self) -> None:
         """Delete the old segments: the database has all that they say."""
         while self._kept:

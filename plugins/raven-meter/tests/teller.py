@@ -85,6 +85,7 @@ class Teller:
         self.is_open = True
         catalog = self.folder / "catalog.json"
         self.gateway = SimpleNamespace(
+            pipeline=SimpleNamespace(plugins=()),
             storage=self.storage,
             config=msgspec.structs.replace(Config(), catalog=str(catalog) if catalog.exists() else None),
             counters=self.counters,

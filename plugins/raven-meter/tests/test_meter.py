@@ -74,7 +74,12 @@ async def start(path: Path) -> AsyncIterator[Metered]:
     try:
         metered = Metered(storage)
         gateway: Any = SimpleNamespace(
-            storage=storage, config=Config(), counters=LocalCounters(), tasks=Tasks(), data_dir=path.parent
+            storage=storage,
+            config=Config(),
+            counters=LocalCounters(),
+            tasks=Tasks(),
+            data_dir=path.parent,
+            pipeline=SimpleNamespace(plugins=()),
         )
         await metered.plugin.startup(gateway)
         yield metered

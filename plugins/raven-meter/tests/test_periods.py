@@ -117,7 +117,7 @@ async def test_t83_it_stays_there_over_a_crash(teller: Teller, clock: Clock, end
     customer = Customer(teller)
     exchange = await customer.admit()
     exchange.produced_bytes = 1000
-    teller.meter._accounting._record_progress()
+    teller.meter._keeper.record_progress()
     clock.now = at(following) + 60
     await teller.die()
     await teller.open()

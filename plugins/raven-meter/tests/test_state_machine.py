@@ -131,7 +131,7 @@ class Books(RuleBasedStateMachine):
         if name in self.under_way and name in self.recorded:
             exchange, meter = self.under_way[name]
             exchange.produced_bytes += size
-            meter._accounting._record_progress()
+            meter._keeper.record_progress()
 
     @rule(
         name=consumes(EXCHANGES),
@@ -239,7 +239,7 @@ class Books(RuleBasedStateMachine):
 
     @rule()
     def turn_over(self) -> None:
-        self.run(self.teller.meter._accounting.turn_over())
+        self.run(self.teller.meter._keeper.turn_over())
 
     @precondition(lambda self: not self.under_way)
     @rule()

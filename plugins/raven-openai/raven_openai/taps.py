@@ -140,6 +140,10 @@ class StreamTap:
         if self._size > self._due:
             self._read_batch()
 
+    def written(self) -> int:
+        """Count the bytes of the model's words so far."""
+        return self._written + count_text(b"".join(self._parts), is_chat=self._metering.is_chat)
+
     def close(self) -> Tally:
         """Look through the rest; an event without its empty line is read like any other."""
         metering = self._metering

@@ -7,7 +7,7 @@ that names the model. Read at the start and at each reload; a broken file stops 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +18,8 @@ from msgspec import Meta
 from raven_proxy import ConfigError, ModelInfo
 
 __all__ = ["OperatorModel", "describe", "find", "read_catalog"]
+
+_WORTH_A_QUESTION = 4  # models; in a shorter file it is ordinary that half of it goes
 
 Amount = Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,12})?$")]
 Tokens = Annotated[int, Meta(ge=1, le=2**40)]
@@ -50,12 +52,22 @@ class OperatorModel(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
         return Decimal(value) if value is not None else None
 
 
-def read_catalog(path: str | None) -> dict[str, OperatorModel]:
-    """Read the file that the config's `catalog` names; nothing without one. Raises ConfigError."""
+def read_catalog(path: str | None, former: Sized = ()) -> dict[str, OperatorModel]:
+    """Read the file that the config's `catalog` names; nothing without one.
+
+    Raises ConfigError, also where it has shrunk to half of `former`, what was in force: half a file is more
+    likely than that, and the rest would be billed at other prices.
+    """
     if path is None:
         return {}
     try:
-        return msgspec.json.decode(Path(path).read_bytes(), type=dict[str, OperatorModel])
+        models = msgspec.json.decode(Path(path).read_bytes(), type=dict[str, OperatorModel])
+        if len(former) >= _WORTH_A_QUESTION and len(models) * 2 <= len(former):
+            raise ConfigError(
+                f"catalog: {path}: it has {len(models)} models where {len(former)} are in force. If that is "
+                "meant, restart the gateway; a reload takes no catalogue that is suddenly half as long."
+            )
+        return models
     except OSError as error:
         raise ConfigError(f"catalog: {path}: {error.strerror or error}") from error
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
