@@ -11,7 +11,7 @@ import structlog
 from .chain import Chain, open_chain
 from .collector import Collector
 from .connection import UpstreamConnection
-from .documents import check_json, check_kind, check_whole, is_close_delimited, is_json, wants_document
+from .documents import check_json, check_kind, check_whole, is_close_delimited, is_collected, wants_document
 from .errors import PluginFailed, UpstreamError, UpstreamTruncated
 from .exchange import Exchange, Outcome, Reply, ReplyHead
 from .headers import forward_reply
@@ -47,9 +47,7 @@ async def deliver_upstream(
     except BaseException:
         connection.abort()  # nobody will take the body
         raise
-    is_stream = exchange.stream and exchange.face.streams_json
-    is_whole = is_json(chain.content_type) or wants_document(exchange)
-    if (is_whole and not is_stream) or _is_bodiless(exchange, head):
+    if is_collected(exchange) or _is_bodiless(exchange, head):
         return await _deliver_whole(exchange, client, connection, chain)
     return await _deliver_stream(gateway, exchange, client, connection, chain)
 
@@ -66,6 +64,9 @@ async def deliver_reply(exchange: Exchange, client: ClientConnection, reply: Rep
     chain = open_chain(exchange, head, from_provider=False)
     if isinstance(reply.body, bytes):
         return await _send_collected(exchange, client, chain, reply.body, dict(headers))
+    if exchange.collects:
+        body = await _join(reply.body, exchange.pipeline.config.max_stream_bytes)
+        return await _send_collected(exchange, client, chain, body, dict(headers))
     return await _deliver_iterator(exchange, client, chain, reply.body)
 
 
@@ -211,6 +212,19 @@ def _kind(content_type: str) -> Kind:
     if content_type.startswith("text/event-stream"):
         return "events"
     return "lines" if content_type.startswith(("application/x-ndjson", "application/jsonl")) else "bytes"
+
+
+async def _join(pieces: AsyncIterator[bytes], limit: int) -> bytes:
+    body = bytearray()
+    try:
+        async for piece in pieces:
+            body += piece
+            if len(body) > limit:
+                raise UpstreamError("The stream is over the size limit.")
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()
+    return bytes(body)
 
 
 class _Iterating:

@@ -14,7 +14,10 @@ from .errors import UpstreamError, UpstreamTruncated
 if TYPE_CHECKING:
     from .exchange import Exchange, ReplyHead
 
-__all__ = ["check_json", "check_kind", "check_whole", "is_close_delimited", "is_json", "wants_document"]
+__all__ = [
+    "check_json", "check_kind", "check_whole", "is_close_delimited", "is_collected", "is_json",
+    "wants_document",
+]  # fmt: skip
 
 _PAGES = ("text/html", "application/xhtml", "text/xml", "application/xml")
 
@@ -24,6 +27,16 @@ def wants_document(exchange: Exchange) -> bool:
     face = exchange.face
     is_known = face.dialect.client_side is not None or face.dialect.provider_side is not None
     return is_known and not exchange.stream and not face.opaque and exchange.request.method != "HEAD"
+
+
+def is_collected(exchange: Exchange) -> bool:
+    """Say whether a provider's reply is sent when it is all here: JSON that is no stream itself, and
+    whatever a plugin wants to see whole. `check_reply` then judges it.
+    """
+    if exchange.collects:
+        return True
+    is_whole = is_json(exchange.content_type) or wants_document(exchange)
+    return is_whole and not (exchange.stream and exchange.face.streams_json)
 
 
 def check_kind(exchange: Exchange, head: ReplyHead) -> None:

@@ -250,7 +250,8 @@ def open_stage(exchange: Exchange) -> Stage | None:
 async def check_reply(exchange: Exchange) -> None:
     """Judge a whole (not streamed) reply in `exchange.reply_body`, before it is sent.
 
-    All are called. Raise `Refused` to send an error instead.
+    All are called. Raise `Refused` to send an error instead; put another body there to change it. With
+    `exchange.collects` set, in `open_stage` at the latest, a stream is whole too, and comes here.
 
         @hookimpl
         async def check_reply(self, exchange):

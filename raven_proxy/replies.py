@@ -24,7 +24,7 @@ _FRAMING = frozenset(
     "connection content-length date keep-alive transfer-encoding trailer upgrade x-request-id".split()
 )
 # What became of a request or reply.
-_SAID_BY_PLUGINS = frozenset({"x-raven-adjusted", "x-raven-cost", "x-raven-estimated"})
+_SAID_BY_PLUGINS = frozenset({"x-raven-adjusted", "x-raven-cost", "x-raven-estimated", "x-raven-guardrails"})
 _NO_BODY = frozenset({204, 304})
 # After these nobody knows where the next request would begin, or how much is still to come.
 _CLOSE_AFTER = frozenset({408, 413, 417, 501, 505})

@@ -1,0 +1,57 @@
+"""Runs the webhooks over passages that local guardrails have judged, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from .judging import Rule, RuleSet
+from .report import Report, blocked
+from .texts import Slot
+from .webhooks import ask
+
+__all__ = ["Asker", "consult"]
+
+
+class Asker(msgspec.Struct, frozen=True):
+    """For whom a webhook is asked, and whether it may be on a private network."""
+
+    request_id: str
+    organization_id: str
+    allow_private: bool
+
+
+async def consult(rules: RuleSet, slots: Sequence[Slot], asker: Asker, report: Report) -> bool:
+    """Ask every webhook; put its texts in the place of those that it changes, and say whether one did.
+
+    Raises Forbidden (`guardrail_blocked`) for what one flags, and for no answer where that counts as one.
+    """
+    changed = False
+    for rule in rules.webhooks:
+        texts = [slot.text for slot in slots]
+        if not any(texts):
+            return changed
+        answer = await ask(
+            rule, texts, rules.direction, request_id=asker.request_id,
+            organization_id=asker.organization_id, allow_private=asker.allow_private,
+        )  # fmt: skip
+        if answer is None:
+            _note_failure(rule, rules, report)
+        elif answer.flagged:
+            report.note(rules.direction, rule)
+            if not rule.enforces:
+                continue
+            if rule.action == "block" or answer.texts is None:
+                raise blocked(rule, rules.direction)
+            for slot, text in zip(slots, answer.texts, strict=True):
+                changed |= text != slot.text
+                slot.write(text)
+    return changed
+
+
+def _note_failure(rule: Rule, rules: RuleSet, report: Report) -> None:
+    report.failed.add((rules.direction, rule))
+    assert rule.webhook is not None
+    if rule.enforces and rule.webhook.on_error == "block":
+        raise blocked(rule, rules.direction, "Its webhook gave no answer.")

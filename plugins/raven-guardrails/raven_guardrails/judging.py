@@ -1,0 +1,160 @@
+"""Guardrails ready to run: compiled, in order, and asked about texts.
+
+Responsible for what is found in one text and what becomes of it. Every guardrail sees the text as it came;
+one that blocks wins over one that redacts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from .finders import Finder, make_finder
+from .patterns import any_of, merge, tail_of
+from .rules import Action, Direction, Guardrail, JsonSchema, MaxLength, Webhook, read_config
+from .schemas import Schema
+from .views import View, views_of
+
+__all__ = ["Edit", "Found", "Rule", "RuleSet", "edit", "edits_of", "make_rule"]
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """One guardrail, compiled: it has one of `finder`, `most` (characters), `schema` and `webhook`."""
+
+    id: str
+    name: str
+    type: str
+    action: Action
+    applies_to: str
+    priority: int = 100
+    shadow: bool = False
+    replacement: str = "[REDACTED]"
+    finder: Finder | None = None
+    most: int | None = None
+    schema: Schema | None = None
+    webhook: Webhook | None = None
+
+    @property
+    def enforces(self) -> bool:
+        """Whether it may refuse or change something."""
+        return not self.shadow and self.action in ("block", "redact")
+
+
+def make_rule(rule_id: str, declared: Guardrail) -> Rule:
+    """Compile a guardrail. Raises InvalidRule."""
+    config = read_config(declared)
+    return Rule(
+        id=rule_id,
+        name=declared.name,
+        type=declared.type,
+        action=declared.action,
+        applies_to=declared.applies_to,
+        priority=declared.priority,
+        shadow=declared.shadow,
+        replacement=getattr(config, "replacement", "[REDACTED]"),
+        finder=make_finder(config),
+        most=config.max_characters if isinstance(config, MaxLength) else None,
+        schema=Schema(config.schema) if isinstance(config, JsonSchema) else None,
+        webhook=config if isinstance(config, Webhook) else None,
+    )
+
+
+class Found(msgspec.Struct, frozen=True):
+    """One guardrail found something at a span of the text."""
+
+    rule: Rule
+    start: int
+    end: int
+
+
+class Edit(msgspec.Struct, frozen=True):
+    """A span that has to give way to `replacement`."""
+
+    start: int
+    end: int
+    replacement: str
+
+
+class RuleSet:
+    """The guardrails of one organisation in one direction, the smallest priority first."""
+
+    def __init__(self, rules: Iterable[Rule], direction: Direction) -> None:
+        self.direction = direction
+        self.rules = tuple(sorted(rules, key=lambda rule: (rule.priority, rule.name, rule.id)))
+        self.finding = tuple(rule for rule in self.rules if rule.finder is not None)
+        self.lengths = tuple(rule for rule in self.rules if rule.most is not None)
+        self.schemas = tuple(rule for rule in self.rules if rule.schema is not None)
+        self.webhooks = tuple(rule for rule in self.rules if rule.webhook is not None)
+        needles = [needle for rule in self.finding if rule.finder for needle in rule.finder.needles]
+        self._any = any_of([needle.pattern for needle in needles])
+        holding = [rule.finder.needles for rule in self.finding if rule.enforces and rule.finder]
+        self._holding = [needle for needles in holding for needle in needles]
+        self._tail = tail_of(self._holding) if self._holding else None
+        self.is_enforcing = any(rule.enforces for rule in self.rules)
+
+    @property
+    def names(self) -> list[str]:
+        """List the names of those that could act."""
+        return [rule.name for rule in self.rules if not rule.shadow]
+
+    def find(self, text: str, views: Sequence[View] | None = None) -> list[Found]:
+        """Give what every guardrail finds in a text, in any of its views."""
+        found: list[Found] = []
+        for view in views_of(text) if views is None else views:
+            if self._any is not None and self._any.search(view.text) is None:
+                continue
+            for rule in self.finding:
+                assert rule.finder is not None
+                for start, end in rule.finder.find(view.text):
+                    found.append(Found(rule, *view.to_base(start, end)))
+        return found
+
+    def undecided(self, text: str, views: Sequence[View], cap: int) -> int:
+        """Say from where on more text could make a match; `len(text)` if nothing is under way.
+
+        No more than `cap` characters back: what is longer is not waited for.
+        """
+        least = max(0, len(text) - cap)
+        if not self._holding:
+            return len(text)
+        if self._tail is None:
+            return least
+        place = len(text)
+        for view in views:
+            if view.undecided is not None:
+                place = min(place, view.undecided)
+            match = self._tail.search(view.text)
+            if match is not None and match.lastindex is not None:
+                place = min(place, view.place(match.start(match.lastindex)))
+        return max(place, least)
+
+
+def edits_of(found: Iterable[Found]) -> list[Edit]:
+    """Give what has to be replaced for the guardrails that redact; overlapping spans become one."""
+    mine = [one for one in found if one.rule.enforces and one.rule.action == "redact"]
+    edits = []
+    for start, end in merge([(one.start, one.end) for one in mine]):
+        first = min((one for one in mine if start <= one.start < end), key=lambda one: one.start)
+        edits.append(Edit(start, end, first.rule.replacement))
+    return edits
+
+
+def edit(pieces: Sequence[str], edits: Sequence[Edit]) -> list[str]:
+    """Apply sorted edits to the text that `pieces` are when joined: a replacement goes where it begins."""
+    result: list[str] = []
+    offset = 0
+    for piece in pieces:
+        end = offset + len(piece)
+        text: list[str] = []
+        place = offset
+        for one in edits:
+            if one.end <= offset or one.start >= end:
+                continue
+            if one.start >= offset:
+                text += (piece[place - offset : one.start - offset], one.replacement)
+            place = max(place, min(one.end, end))
+        text.append(piece[place - offset :])
+        result.append("".join(text))
+        offset = end
+    return result

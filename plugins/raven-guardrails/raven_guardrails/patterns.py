@@ -1,0 +1,128 @@
+"""RE2 as the guardrails use it: compiled quietly, within bounds of memory, and asked for spans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+import re2  # type: ignore[import-untyped]  # it has no types
+
+from .prefixes import UnknownSyntax, prefix_of
+
+__all__ = [
+    "BadPattern",
+    "Compiled",
+    "Needle",
+    "Span",
+    "any_of",
+    "compile_pattern",
+    "find_spans",
+    "make_needle",
+    "merge",
+    "quote",
+    "tail_of",
+]  # fmt: skip
+
+_MAX_MEM = 64 * 2**20  # bytes that RE2 may use for a pattern and its automata
+Span = tuple[int, int]
+Compiled = Any
+"""A pattern as RE2 compiled it: `search(text, place)` gives a match or None."""
+
+
+class BadPattern(ValueError):
+    """A pattern that RE2 does not take."""
+
+
+class Needle(msgspec.Struct, frozen=True):
+    """What is looked for: `body`, between what has to stand before and after it.
+
+    `beginnings` matches every beginning of `body` and `after`; None where that cannot be told: a stream then
+    holds back as much as it may.
+    """
+
+    body: str
+    before: str = ""
+    after: str = ""
+    beginnings: str | None = None
+
+    @property
+    def pattern(self) -> str:
+        """Give the whole pattern; its first group is what is found."""
+        return f"{self.before}({self.body}){self.after}"
+
+
+def make_needle(body: str, before: str = "", after: str = "") -> Needle:
+    """Make a needle. Raises BadPattern for what RE2 does not take."""
+    compile_pattern(body)  # alone: a parenthesis must not close one of ours
+    try:
+        beginnings = prefix_of(f"(?:{body}){after}")
+        compile_pattern(f"{before}({beginnings})\\z")
+    except (UnknownSyntax, BadPattern):
+        return Needle(body, before, after)
+    return Needle(body, before, after, beginnings)
+
+
+def tail_of(needles: Sequence[Needle]) -> Compiled | None:
+    """Compile what matches at a text's end where a match may have begun: the group that took part says where.
+
+    None where that cannot be told of all of them.
+    """
+    if any(one.beginnings is None for one in needles):
+        return None
+    # At one place the first choice wins: without a border it begins sooner.
+    choices = [f"{one.before}({one.beginnings})" for one in sorted(needles, key=lambda one: len(one.before))]
+    return any_of(choices, r"\z")
+
+
+def quote(text: str) -> str:
+    """Write a text as a pattern for itself."""
+    return str(re2.escape(text))
+
+
+def compile_pattern(pattern: str) -> Compiled:
+    """Compile. Raises BadPattern with RE2's reason."""
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = _MAX_MEM
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0] if error.args else "it cannot be compiled"
+        raise BadPattern(reason.decode() if isinstance(reason, bytes) else str(reason)) from None
+
+
+def any_of(patterns: Iterable[str], suffix: str = "") -> Compiled | None:
+    """Compile what matches where any of them does; None if that would be too large, or there are none."""
+    choices = [f"(?:{pattern})" for pattern in patterns]
+    if not choices:
+        return None
+    try:
+        return compile_pattern(f"(?:{'|'.join(choices)}){suffix}")
+    except BadPattern:
+        return None
+
+
+def find_spans(compiled: Compiled, text: str) -> Iterator[Span]:
+    """Give the spans of the first group, one after the other. Matches of nothing are left out."""
+    place = 0
+    while place <= len(text):
+        match = compiled.search(text, place)
+        if match is None:
+            return
+        start, end = match.span(1)
+        if end > start:
+            yield start, end
+        # From the group's end, not the match's: what borders on one match may border on the next.
+        place = max(end, place + 1, match.start() + 1)
+
+
+def merge(spans: Sequence[Span]) -> list[Span]:
+    """Sort spans and make one of those that overlap or touch."""
+    merged: list[Span] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged

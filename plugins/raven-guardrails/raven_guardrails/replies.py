@@ -1,0 +1,84 @@
+"""Judges a whole reply: a JSON document, or a stream that had to be collected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .answers import answers_of
+from .consulting import Asker, consult
+from .judging import RuleSet
+from .passages import check_lengths, judge_passages
+from .report import Report, blocked
+from .texts import Passage, is_text, list_passages
+
+__all__ = ["drop_logprobs", "judge_answers", "judge_document", "judge_reply"]
+
+_ECHOES = frozenset("instructions tools metadata tool_choice text prompt user safety_identifier".split())
+_decode = msgspec.json.Decoder().decode
+
+
+async def judge_reply(body: bytes, dialect: str, rules: RuleSet, report: Report, asker: Asker) -> bytes:
+    """Judge a JSON reply, or a text; give it as it may go out.
+
+    Raises Forbidden (`guardrail_blocked`). Bytes that are no text are media, and pass.
+    """
+    document = _read(body)
+    is_json = document is not None
+    if document is None:
+        text = is_text(body)
+        if text is None:
+            return body
+        document = [text]
+    passages = judge_document(document, dialect, rules, report)
+    if rules.webhooks:
+        await consult(rules, [one[0] for one in passages if len(one) == 1], asker, report)
+    judge_answers(answers_of(document, dialect), rules, report)
+    if not any(slot.changed for passage in passages for slot in passage):
+        return body
+    return msgspec.json.encode(document) if is_json else document[0].encode()
+
+
+def _read(body: bytes) -> Any:
+    try:
+        document = _decode(body)
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        return None
+    return document if isinstance(document, dict | list) else None
+
+
+def judge_document(document: Any, dialect: str, rules: RuleSet, report: Report) -> list[Passage]:
+    """Judge a decoded document and redact it in place. Raises Forbidden."""
+    wordless = _ECHOES if dialect.startswith("openai.responses") else frozenset()
+    passages = list_passages(document, wordless=wordless)
+    check_lengths(rules, sum(len(one[0].text) for one in passages if len(one) == 1), report)
+    if judge_passages(rules, passages, report):
+        drop_logprobs(document)
+    return passages
+
+
+def judge_answers(answers: list[str] | None, rules: RuleSet, report: Report) -> None:
+    """Judge what the model answers by the schemas; an answer that cannot be found matches none.
+
+    Raises Forbidden.
+    """
+    for rule in rules.schemas:
+        assert rule.schema is not None
+        if answers is None or not all(map(rule.schema.accepts, answers)):
+            report.note(rules.direction, rule)
+            if rule.enforces:
+                raise blocked(rule, rules.direction, "It does not match the schema.")
+
+
+def drop_logprobs(value: Any) -> None:
+    """Take out the tokens that spell what was redacted."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name in ("logprobs", "logprobs_result", "logprobsResult") and inner:
+                value[name] = [] if isinstance(inner, list) else None
+            else:
+                drop_logprobs(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            drop_logprobs(inner)

@@ -1,0 +1,75 @@
+"""Asks somebody else: a webhook gets the texts, and says what it thinks of them.
+
+It gets `{"texts", "direction", "requestId", "organizationId", "guardrail"}` and nothing of who asks or with
+which key. It answers `{"flagged": true}`, and for a guardrail that redacts `{"flagged": true, "texts": […]}`
+with as many texts. Local guardrails have redacted before. Where the data of an organisation may go does not
+bind a webhook yet: `ask` is the one place from which texts leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from raven_proxy import GatewayError
+from raven_proxy.fetcher import send
+
+from .judging import Rule
+from .rules import Direction
+
+__all__ = ["Answer", "ask"]
+
+_MOST_REPLY = 2**20  # bytes beyond what was sent
+_HEADERS = {
+    "content-type": "application/json",
+    "accept": "application/json",
+    "user-agent": "raven-guardrails",
+}
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a webhook says. `texts` are what it would have in the place of those that it got."""
+
+    flagged: bool
+    texts: tuple[str, ...] | None = None
+
+
+async def ask(
+    rule: Rule,
+    texts: Sequence[str],
+    direction: Direction,
+    *,
+    request_id: str,
+    organization_id: str,
+    allow_private: bool,
+) -> Answer | None:
+    """Ask; None if no answer comes in time, or none that can be understood."""
+    assert rule.webhook is not None
+    body = msgspec.json.encode(
+        {
+            "texts": texts,
+            "direction": direction,
+            "requestId": request_id,
+            "organizationId": organization_id,
+            "guardrail": rule.name,
+        }
+    )
+    try:
+        reply = await send(
+            "POST",
+            rule.webhook.url,
+            headers=_HEADERS,
+            body=body,
+            max_bytes=len(body) + _MOST_REPLY,
+            timeout_s=rule.webhook.timeout_ms / 1000,
+            allow_private=allow_private,
+        )
+        if not 200 <= reply.status < 300:
+            return None
+        answer = msgspec.json.decode(reply.body, type=Answer)
+    except (GatewayError, msgspec.MsgspecError, ValueError, OSError):
+        return None
+    if answer.texts is not None and len(answer.texts) != len(texts):
+        return None
+    return answer
