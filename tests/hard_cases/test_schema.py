@@ -24,7 +24,8 @@ _CHECKS = """
     response_schema_conformance unsupported_method use_after_free ensure_resource_availability
     missing_required_header ignored_auth
 """
-_PLUGINS = ("auth-keys", "access", "idempotency", "limits", "meter", "alerts", "byok", "openai", "anthropic",
+_PLUGINS = ("auth-keys", "access", "idempotency", "limits", "meter", "alerts", "byok", "providers",
+           "openai", "anthropic",
             "docs", "demo")  # fmt: skip
 
 
