@@ -76,7 +76,7 @@ class Directory:
         async with self._refreshing:  # the one that began last must also end last
             organizations = _read_organizations(await self.storage.fetch_all("SELECT * FROM organizations"))
             open_ones = {one.id for one in organizations.values() if one.is_active}
-            members = await self.storage.fetch_all("SELECT * FROM members ORDER BY created_at, id")
+            members = await self.storage.fetch_all("SELECT * FROM members ORDER BY joined_ns, id")
             sessions = await self.storage.fetch_all("SELECT * FROM sessions")
             self._organizations.replace(organizations, {row["id"]: _read_member(row) for row in members})
             self._users = {row["id"]: row["user_id"] for row in members}
@@ -89,19 +89,21 @@ class Directory:
     async def find(self, session_id: str) -> tuple[Session, tuple[Seat, ...]] | None:
         """Give a session that is good now, and its person's seats; None if there is none."""
         digest = digest_of(session_id)
-        found = self._look(digest)
-        if found is None and digest not in self._gone and self._names.is_ours(session_id):
+        session = self._look(digest)
+        if session is None and digest not in self._gone and self._names.is_ours(session_id):
             # Another worker may have made it, or seen it, a moment ago.
             await self.storage.flush()
             await self.refresh()
-            found = self._look(digest)
-            if found is None:
+            session = self._look(digest)
+            if session is None:
                 self._gone[digest] = None
                 if len(self._gone) > _MAX_GONE:
                     del self._gone[next(iter(self._gone))]
-        if found is not None:
-            self._note(found[0])
-        return found
+        seats = self.seats_of(session.user_id) if session is not None else ()
+        if session is None or not seats:
+            return None
+        self._note(session)
+        return session, seats
 
     def seats_of(self, user_id: str) -> tuple[Seat, ...]:
         """Give where a person is a member now, the oldest first."""
@@ -114,16 +116,15 @@ class Directory:
         theirs = self.seats_of(self._users.get(caller.actor, ""))
         return tuple(seat.organization_id for seat in theirs) or (caller.organization_id,)
 
-    def _look(self, digest: str) -> tuple[Session, tuple[Seat, ...]] | None:
+    def _look(self, digest: str) -> Session | None:
+        """Give a session that is neither idle nor old."""
         session = self._sessions.get(digest)
         if session is None:
             return None
         now = time.time()
         seen_at = max(session.seen_at, self._seen.get(digest, 0))
-        if now >= session.created_at + self._lifetime_s or now >= seen_at + self._idle_s:
-            return None
-        seats = self.seats_of(session.user_id)
-        return (session, seats) if seats else None
+        is_over = now >= session.created_at + self._lifetime_s or now >= seen_at + self._idle_s
+        return None if is_over else session
 
     def _note(self, session: Session) -> None:
         now, digest = int(time.time()), session.digest

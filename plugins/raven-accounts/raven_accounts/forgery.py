@@ -28,7 +28,7 @@ def check_request(headers: Mapping[str, str], csrf_token: str, *, is_tls: bool) 
         raise Forbidden("The header X-CSRF-Token is missing or not this session's; /auth/me gives it.")
     has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and (has_body or kind):
+    if has_body and kind != "application/json":
         raise Forbidden("A session sends JSON only: Content-Type: application/json.")
 
 

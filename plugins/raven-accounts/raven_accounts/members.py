@@ -108,6 +108,7 @@ async def _judge(change: Change[NewMember]) -> None:
 
 async def _join(change: Change[NewMember]) -> None:
     new, transaction = change.body, change.transaction
+    change.columns["joined_ns"] = time.time_ns()  # a person's first organisation is the one that they act for
     known = await transaction.fetch_one("SELECT id FROM users WHERE email = ?", (new.email,))
     if known is None:
         if new.password is None:

@@ -19,6 +19,7 @@ from raven_proxy.resources import Caller, Change, Record, Resource, invalid
 from raven_proxy.storage import Transaction
 
 from .members import leave
+from .sessions import end_all
 
 __all__ = ["NAME", "NewOrganization", "make_resource"]
 
@@ -80,10 +81,19 @@ async def _judge(change: Change[NewOrganization]) -> None:
                 "Only who runs the gateway lets models without a price pass: nobody pays for them.",
                 param="allowUnpriced",
             )
-    if change.id == DEFAULT and not new.is_active:
+    if not new.is_active and (before is None or before.body.is_active):
+        await _switch_off(change)
+
+
+async def _switch_off(change: Change[NewOrganization]) -> None:
+    """End the sessions of everybody in it; its keys stop, since others look at `is_active`."""
+    if change.id == DEFAULT:
         raise Refused(
             "isActive: org_default is who runs the gateway; it stays on.", status=409, param="isActive"
         )
+    sql = "SELECT user_id FROM members WHERE organization_id = ?"
+    for row in await change.transaction.fetch_all(sql, (change.id,)):
+        await end_all(change.transaction, row["user_id"])
 
 
 async def _forget(caller: Caller, record: Record[NewOrganization], transaction: Transaction) -> None:

@@ -58,8 +58,8 @@ async def make_owner(transaction: Transaction, wanted: Setup, email: str, digest
     user_id, member_id = await add_user(transaction, email, digest), f"mem_{secrets.token_hex(10)}"
     await transaction.execute(
         """INSERT INTO members (id, organization_id, created_at, user_id, email, name, role, rate_multiplier,
-           is_active, is_operator) VALUES (?, ?, ?, ?, ?, ?, 'owner', '"1"', 1, 1)""",
-        (member_id, DEFAULT, now, user_id, email, wanted.name.strip()),
+           is_active, is_operator, joined_ns) VALUES (?, ?, ?, ?, ?, ?, 'owner', '"1"', 1, 1, ?)""",
+        (member_id, DEFAULT, now, user_id, email, wanted.name.strip(), time.time_ns()),
     )
     if wanted.organization is not None:
         sql = "UPDATE organizations SET name = ? WHERE id = ?"

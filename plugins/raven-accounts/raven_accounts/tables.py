@@ -19,6 +19,7 @@ MIGRATIONS = (
       id TEXT PRIMARY KEY, organization_id TEXT NOT NULL, created_at INTEGER NOT NULL,
       user_id TEXT NOT NULL, email TEXT NOT NULL, name TEXT NOT NULL, role TEXT NOT NULL,
       rate_multiplier TEXT NOT NULL, is_active INTEGER NOT NULL, is_operator INTEGER NOT NULL DEFAULT 0,
+      joined_ns INTEGER NOT NULL,
       UNIQUE (organization_id, user_id)
     );
     CREATE INDEX members_by_user ON members (user_id);

@@ -104,7 +104,7 @@ async def open_house(raven: GatewayStarter, client_of: Any) -> Any:
     """Start a gateway with settings of `[plugin.accounts]`."""
 
     async def start(
-        plugins: Any = (), base: Any = ("auth-keys", "accounts", "demo"), **settings: Any
+        plugins: Any = (), base: Any = ("auth-keys", "accounts", "openai", "demo"), **settings: Any
     ) -> House:
         config = dict(settings.pop("config", {}))
         config["plugin"] = {**config.get("plugin", {}), "accounts": {**CHEAP, **settings}}
