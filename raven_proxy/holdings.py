@@ -44,12 +44,16 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     lacks_key: bool = False
 
 
-class Match(msgspec.Struct, frozen=True):
-    """What a name stands for in one organisation: its own upstreams, then everybody's (`others`)."""
+class Match(msgspec.Struct):
+    """What a name stands for in one organisation: its own upstreams, then everybody's (`others`).
+
+    `settled` is the answer where there is nothing to draw.
+    """
 
     own: tuple[Held, ...]
     model: str | None
     others: tuple[Candidate, ...]
+    settled: tuple[Candidate, ...] | None = None
 
 
 class Holding:
@@ -80,12 +84,17 @@ class Holding:
 
     def pick(self, match: Match, *, brings_key: bool) -> tuple[Candidate, ...]:
         """List the places to try, in order. Raises NoActiveKey (503) where all are switched off."""
+        if match.settled is not None and not brings_key:
+            return match.settled
         usable = [one for one in match.own if one.is_active and (brings_key or not one.lacks_key)]
         if not usable and not match.others:
             raise NoActiveKey("No provider for this request is switched on and has a key.")
         if len(usable) > 1:
             usable.sort(key=self._draw)
-        return (*(Candidate(one.upstream, match.model) for one in usable), *match.others)
+        found = (*(Candidate(one.upstream, match.model) for one in usable), *match.others)
+        if len(usable) < 2 and not brings_key:
+            match.settled = found
+        return found
 
     def upstreams(self) -> dict[str, Upstream]:
         """Map the active upstreams by id."""
