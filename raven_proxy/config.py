@@ -28,9 +28,9 @@ __all__ = [
 ]  # fmt: skip
 
 FIRST_PARTY = (
-    "auth-keys", "accounts", "access", "idempotency", "limits", "meter", "alerts", "guardrails", "cache",
-    "byok", "providers", "routing", "openai", "anthropic", "gemini", "bedrock", "cohere", "ollama", "video",
-    "docs", "console", "telemetry", "demo",
+    "auth-keys", "accounts", "access", "idempotency", "limits", "meter", "alerts", "webhooks", "guardrails",
+    "cache", "byok", "providers", "routing", "openai", "anthropic", "gemini", "bedrock", "cohere", "ollama",
+    "video", "docs", "console", "telemetry", "demo",
 )  # fmt: skip
 """Entry-point names of this project's own plugins, in their default order of call."""
 

@@ -292,8 +292,7 @@ async def finish_exchange(exchange: Exchange) -> None:
 async def observe_event(event: Event) -> None:
     """Learn of something that happened beside the requests (`events.Event`).
 
-    All are called in the background, in the process that published it (`Gateway.publish`). Two that saw one
-    thing may each publish it, under one id. Raising is logged and counted.
+    All are called in the background, in the process that published it (`Gateway.publish`). Raising is logged.
 
         @hookimpl
         async def observe_event(self, event):

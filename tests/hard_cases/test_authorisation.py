@@ -21,9 +21,8 @@ PROXY = frozenset(
     "models:read usage:read".split()
 )
 ADMIN = frozenset({"admin:read", "admin:write"})
-PLUGINS = ("auth-keys", "accounts", "access", "idempotency", "limits", "meter", "alerts", "byok", "providers",
-           "openai", "anthropic",
-           "docs", "demo")  # fmt: skip
+PLUGINS = ("auth-keys", "accounts", "access", "idempotency", "limits", "meter", "alerts", "webhooks",
+           "byok", "providers", "openai", "anthropic", "docs", "demo")  # fmt: skip
 PEOPLE = {
     **{
         f"{role}-{place}": Principal(
