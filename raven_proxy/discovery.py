@@ -25,6 +25,7 @@ __all__ = ["ask", "discover", "hand_over", "keep_discovering"]
 _log = structlog.get_logger("raven_proxy.discovery")
 _MAX_PAGES = 20
 _MAX_BYTES = 16 * 2**20  # OpenRouter's list is some 500 KB
+_MAX_STORED = (4 * 2**20, 5000)  # bytes of a page, models: where the operator does not say whom to ask
 _TIMEOUT_S = 30.0
 
 
@@ -63,6 +64,8 @@ async def ask(upstream: Upstream) -> None:
             for _ in range(_MAX_PAGES):
                 models, page = await _ask_page(upstream, provider, page)
                 found |= {model.id: model for model in models}
+                if upstream.is_stored and len(found) > _MAX_STORED[1]:
+                    raise ValueError(f"more than {_MAX_STORED[1]} models")
                 if page is None:
                     break
     except Exception as error:  # whatever a provider or its plugin does, the others are asked
@@ -80,7 +83,8 @@ async def _ask_page(
     connection = await upstream.acquire(_TIMEOUT_S)
     head = upstream.write_request(outgoing)
     message = await connection.send(head, outgoing.body, expects_body=True, timeout_s=_TIMEOUT_S)
-    body = await Collector(connection, _MAX_BYTES, _TIMEOUT_S, _TIMEOUT_S).wait()
+    most = _MAX_STORED[0] if upstream.is_stored else _MAX_BYTES
+    body = await Collector(connection, most, _TIMEOUT_S, _TIMEOUT_S).wait()
     if message.code != 200:
         raise ValueError(f"status {message.code}")
     models, following = provider.read_listing(upstream, body)

@@ -88,7 +88,9 @@ class RunningGateway:
             leaks.append(f"{gateway.in_flight} exchanges and {len(gateway.tasks)} background tasks go on")
         await self.service.stop(grace_s=0.0)
         gc.unfreeze()  # what each service freezes for speed would pile up over a test run
-        upstreams = gateway.pipeline.upstreams.values()
+        pipeline = gateway.pipeline
+        own = [one.upstream for holding in pipeline.catalogue.holdings.all() for one in holding.held]
+        upstreams = [*pipeline.upstreams.values(), *own]
         await _settles(lambda: not any(upstream.open_connections for upstream in upstreams))
         leaks += [f"connections to {one.name} are open" for one in upstreams if one.open_connections]
         return leaks

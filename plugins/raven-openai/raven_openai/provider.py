@@ -23,6 +23,7 @@ from raven_proxy.refusals import refuse
 from raven_proxy.upstream import Upstream
 
 from .bodies import build_body
+from .listing import build_listing, read_listing
 from .operations import Operation
 from .passing import HIDES_USAGE, is_streamed
 from .presets import Preset
@@ -76,11 +77,14 @@ class OpenAIProvider:
         del preset
         decode_table(dict(options), Options, "options")
 
-    def build_probe(self, upstream: Upstream) -> Outgoing | None:
-        """Ask for the list of models, which costs nothing."""
-        key = upstream.credential.value if upstream.credential is not None else ""
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        return Outgoing("GET", f"{upstream.base_path}/models", headers, b"")
+    def build_listing(self, upstream: Upstream, page: str | None) -> Outgoing | None:
+        """Ask for the vendor's models; a vendor without a list says 404."""
+        del page
+        return build_listing(upstream)
+
+    def read_listing(self, upstream: Upstream, body: bytes) -> tuple[Sequence[ModelInfo], str | None]:
+        """Read the list, which has one page."""
+        return read_listing(upstream, body), None
 
     def find_face(self, method: str, endpoint: str) -> Face | None:
         """Name the face whose dialect this endpoint speaks; None where it is not known here."""
