@@ -47,10 +47,11 @@ class _Bench:
             data_dir=folder,
             pipeline=SimpleNamespace(plugins=()),
         )
+        described = SimpleNamespace(max_tokens=16384)  # an upstream keeps them too
         upstream: Any = SimpleNamespace(
             name="openai-main", preset="openai", implicit=False, host="api.openai.com", credential=None,
             provider=SimpleNamespace(needs_key=lambda _: True),
-            describe=lambda _: SimpleNamespace(max_tokens=16384),
+            describe=lambda _: described,
         )  # fmt: skip
         self.candidate = Candidate(upstream, "gpt-4o-mini")
         self.attempt = Attempt("openai-main", "openai", "gpt-4o-mini", 200)

@@ -53,12 +53,12 @@ class Bounds(msgspec.Struct, frozen=True):
 
     since: float
     until: float
+    limits: tuple[tuple[str, int], ...]
     counters: tuple[str, ...]
-    limits: tuple[int, ...]
 
     def claims(self, amount: int) -> list[Claim]:
         """List what an exchange that may cost `amount` must be able to take, the balance first."""
-        return [Claim(name, amount, limit) for name, limit in zip(self.counters, self.limits, strict=True)]
+        return [Claim(name, amount, limit) for name, limit in self.limits]
 
 
 class Books:
@@ -156,8 +156,7 @@ class Books:
             since, until = max(since, first), min(until, end)
         if len(self._kept) >= _MAX_KEPT:
             self._kept.clear()
-        names, limits = zip(*found, strict=True) if found else ((), ())
-        bounds = Bounds(since, until, names, limits)
+        bounds = Bounds(since, until, tuple(found), tuple([name for name, _ in found]))
         self._kept[caller] = bounds
         return bounds
 
