@@ -82,13 +82,18 @@ class Organizations:
         self._members = members
 
     def bind(self, principal: Principal) -> Principal | None:
-        """Give a key's principal as its member stands now: None if they are gone or switched off.
+        """Give a key's principal as it stands now: None if its organisation or member is gone.
 
-        It has the lesser of both roles, and `attributes["rate_multiplier"]`. A key that is nobody's stays
-        as it is.
+        A member's key has the lesser of both roles, and `attributes["rate_multiplier"]`; one that is nobody's
+        stays as it is. Raises Forbidden for an organisation that is switched off.
         """
+        if self._members is None:
+            return principal
+        if principal.organization_id not in self._known:
+            return None
+        self.require(principal.organization_id)
         member_id = principal.attributes.get("member_id")
-        if member_id is None or self._members is None:
+        if member_id is None:
             return principal
         member = self._members.get(member_id)
         if member is None or not member.is_active or member.organization_id != principal.organization_id:

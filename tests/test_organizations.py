@@ -49,7 +49,7 @@ def test_a_key_is_bound_to_its_member() -> None:
         Member(id="mem_2", organization_id="org_a", role="owner"),
         Member(id="mem_off", organization_id="org_a", role="owner", is_active=False),
     ]
-    known.replace({}, {member.id: member for member in members})
+    known.replace({"org_a": Organization(id="org_a")}, {member.id: member for member in members})
     assert known.bind(key(None)) == key(None)
     for member_id, role, multiplier in (("mem_1", "viewer", "1.5"), ("mem_2", "admin", "1")):
         bound = known.bind(key(member_id))
@@ -67,5 +67,16 @@ def test_the_key_of_somebody_who_is_gone_is_nobodys(gone: Principal) -> None:
         "mem_1": Member(id="mem_1", organization_id="org_a", role="owner"),
         "mem_off": Member(id="mem_off", organization_id="org_a", role="owner", is_active=False),
     }
-    known.replace({}, members)
+    known.replace({name: Organization(id=name) for name in ("org_a", "org_b")}, members)
     assert known.bind(gone) is None
+
+
+def test_the_key_of_an_organisation_that_is_gone_is_nobodys() -> None:
+    """403 while it is switched off; without members' keeper every organisation's key is good."""
+    known = Organizations()
+    known.replace({"org_off": Organization(id="org_off", is_active=False)}, {})
+    assert known.bind(key(None, "org_none")) is None
+    with pytest.raises(Forbidden):
+        known.bind(key(None, "org_off"))
+    known.replace({})
+    assert known.bind(key(None, "org_none")) is not None

@@ -11,7 +11,7 @@ from raven_proxy.gateway import Gateway
 from raven_proxy.headers import client_address, is_inside
 from raven_proxy.intake import read_body, require_json
 from raven_proxy.judging import judge
-from raven_proxy.resources import Caller
+from raven_proxy.resources import Caller, invalid
 from raven_proxy.resources.routes import caller_of, reply_json
 
 from . import forgery, setup
@@ -154,6 +154,9 @@ class Entrance:
         wanted = _read(Setup, exchange.body)
         email = normal_email(wanted.email)
         check_strength(wanted.password, email)
+        for param, text in (("name", wanted.name), ("organization", wanted.organization or "")):
+            if not text.isprintable():
+                raise invalid(param, "must have printable characters only")
         await setup.check_open(self._gateway.storage)
         digest = await self._passwords.hash(wanted.password)
         session_id = self._names.make()

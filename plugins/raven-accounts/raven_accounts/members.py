@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+import unicodedata
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any
@@ -68,7 +69,7 @@ def make_resource(passwords: Passwords) -> Resource[NewMember]:
 
 def normal_email(text: str, param: str = "email") -> str:
     """Write an address in the one form in which it is kept. Raises InvalidRequest."""
-    email = text.strip().lower()
+    email = unicodedata.normalize("NFKC", text).strip().lower()
     if not _EMAIL.fullmatch(email) or not email.isprintable():
         raise invalid(param, "must be an e-mail address")
     return email

@@ -100,3 +100,32 @@ async def test_a_budget_for_a_member_takes_a_member(open_house: Any) -> None:
         got, body = await house.operator("POST", "/budgets", {**budget, "targetId": target})
         assert got == status
         assert status == 201 or body["error"]["param"] == "targetId"
+
+
+async def test_who_works_here_has_keys_of_their_own(house: House) -> None:
+    """A developer's keys are theirs, end with them, and are the only ones that they may touch."""
+    ann = await house.add("ann@example.com", "developer")
+    page = await house.sign_in("ann@example.com")
+    status, own = await page("POST", "/keys", {"name": "mine"})
+    assert (status, own["memberId"]) == (201, ann["id"])
+    bob = await house.add("bob@example.com", "viewer")
+    assert (await page("POST", "/keys", {"name": "his", "memberId": bob["id"]}))[0] == 403
+    for fields in ({}, {"memberId": bob["id"]}):
+        _, key = await house.operator("POST", "/keys", {"name": "k", **fields})
+        path = f"/keys/{key['id']}"
+        assert (await page("POST", f"{path}/rotate", {}))[0] == 403
+        assert (await page("PATCH", path, {"memberId": ann["id"]}))[0] == 403
+        assert (await page("DELETE", path))[0] == 403
+    path = f"/keys/{own['id']}"
+    for method in ("PATCH", "PUT"):
+        _, changed = await page(method, path, {"name": "still mine", "memberId": None})
+        assert changed["memberId"] == ann["id"]
+    assert (await page("POST", f"{path}/rotate", {}))[0] == 200
+    assert (await page("DELETE", path))[0] == 200
+
+
+async def test_an_admins_keys_are_nobodys_unless_they_say_so(house: House) -> None:
+    """What a service uses must not end with the person who set it up."""
+    await house.add("ann@example.com", "admin")
+    page = await house.sign_in("ann@example.com")
+    assert (await page("POST", "/keys", {"name": "service"}))[1]["memberId"] is None

@@ -79,6 +79,8 @@ async def test_only_who_runs_the_gateway_sets_it_up(house: House) -> None:
         ({"password": "aaaaaaaaaaaaaaa"}, "password"),
         ({"password": "1234567890"}, "password"),
         ({"password": 5}, "password"),
+        ({"name": "a\nb"}, "name"),
+        ({"organization": "a\u0000b"}, "organization"),
         ({"role": "owner"}, None),
     ],
 )
@@ -416,6 +418,27 @@ async def test_what_changes_nobody_ends_nothing(house: House) -> None:
     path = f"/orgs/org_default/members/{member['id']}"
     assert (await house.operator("PATCH", path, {"name": "Ann", "rateMultiplier": "2"}))[0] == 200
     assert not await ended(page)
+
+
+@pytest.mark.parametrize("end", ["logout", "demote", "switch off"])
+async def test_T147_a_live_feed_ends_with_its_session(open_house: Any, end: str) -> None:
+    """Who is signed out, demoted or switched off sees nothing more of it."""
+    house = await open_house(base=("auth-keys", "accounts", "meter", "openai", "demo"))
+    member = await house.add("ann@example.com", "admin")
+    ann = await house.sign_in("ann@example.com")
+    async with house.client.get("/logs/stream", headers=ann.headers) as feed:
+        assert feed.status == 200
+        assert (await feed.content.readline()).startswith(b"retry:")
+        path = f"/orgs/org_default/members/{member['id']}"
+        method, path, body = {
+            "logout": ("POST", "/auth/logout", None),
+            "demote": ("PATCH", path, {"role": "viewer"}),
+            "switch off": ("PATCH", path, {"isActive": False}),
+        }[end]
+        who = ann if end == "logout" else house.operator
+        assert (await who(method, path, body))[0] == 200
+        async with asyncio.timeout(20):
+            await feed.read()
 
 
 @pytest.mark.parametrize(("column", "age_s"), [("seen_at", 28_800), ("created_at", 604_800)])

@@ -110,7 +110,7 @@ class AuthKeys:
         if entry.networks is not None and not is_inside(exchange.client_address, entry.networks):
             raise Forbidden("This key may not be used from this address.", code="ip_not_allowed")
         principal = self._organizations.bind(entry.principal)
-        if principal is None:  # its member is gone
+        if principal is None:  # its organisation or its member is gone
             raise _bad_key()
         if now >= self._touch_after.get(principal.key_id, 0.0):
             self._touch(principal.key_id, now)

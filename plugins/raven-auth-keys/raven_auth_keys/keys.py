@@ -156,8 +156,11 @@ async def _judge(change: Change[NewKey]) -> None:
         if not is_same and not time.time() < new.expires_at.timestamp() < 2**40:
             raise invalid("expiresAt", "must be in the future")
     scopes = tuple(sorted(set(PROXY_SCOPES if new.scopes is None else new.scopes)))
+    if new.member_id is None and _has_own_only(change.caller):
+        new = msgspec.structs.replace(new, member_id=change.caller.actor)
     change.body = msgspec.structs.replace(new, scopes=scopes)
     _check_reach(change.caller, scopes)
+    _check_own(change.caller, new.member_id)
     if before is None:
         secret = _make_secret(new.environment)
         is_operator = (
@@ -167,6 +170,7 @@ async def _judge(change: Change[NewKey]) -> None:
         change.reply["key"] = secret
         return
     _check_reach(change.caller, before.body.scopes or ())
+    _check_own(change.caller, before.body.member_id)
     if new.environment != before.body.environment:
         raise invalid("environment", "stands in the secret; create another key")
 
@@ -174,6 +178,7 @@ async def _judge(change: Change[NewKey]) -> None:
 async def _forget(caller: Caller, record: Record[NewKey], transaction: Transaction) -> None:
     del transaction
     _check_reach(caller, record.body.scopes or ())
+    _check_own(caller, record.body.member_id)
 
 
 async def _show(record: Record[NewKey]) -> Mapping[str, Any]:
@@ -193,6 +198,7 @@ async def rotate(call: ActionCall) -> dict[str, Any]:
     """
     record: Record[NewKey] = call.record  # type: ignore[assignment]  # an action on one record has it
     _check_reach(call.caller, record.body.scopes or ())
+    _check_own(call.caller, record.body.member_id)
     if not record.body.is_active:
         raise Refused("A revoked key cannot be rotated; create a new one.", status=409)
     secret = _make_secret(record.body.environment)
@@ -218,6 +224,18 @@ def _check_reach(caller: Caller, scopes: tuple[str, ...]) -> None:
     if set(scopes) & set(ADMIN_SCOPES) and not outranks(caller.role, "admin"):
         raise Forbidden(
             f"A key that administers takes the role admin; yours is {caller.role}.", param="scopes"
+        )
+
+
+def _has_own_only(caller: Caller) -> bool:
+    """Say whether somebody has keys of their own only: they end with them, and cost what they cost."""
+    return caller.actor.startswith("mem_") and not outranks(caller.role, "admin")
+
+
+def _check_own(caller: Caller, member_id: str | None) -> None:
+    if _has_own_only(caller) and member_id != caller.actor:
+        raise Forbidden(
+            f"Keys that are not your own take the role admin; yours is {caller.role}.", param="memberId"
         )
 
 
