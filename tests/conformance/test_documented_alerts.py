@@ -125,12 +125,12 @@ async def test_R_a_signed_webhook(
 ) -> None:
     """R: an alert's webhook is JSON, signed in `X-Raven-Signature`, tried again on failure."""
     monkeypatch.setenv("HOOK_SECRET", SECRET)
-    monkeypatch.setattr("raven_alerts.deliveries._PAUSES_S", (0.05, 0.05))
+    monkeypatch.setattr("raven_webhooks.outbox.PAUSES_S", (0.05, 0.05))
     async with MockUpstream() as receiver:
         receiver.script(ScriptedReply(status=503), ScriptedReply(status=204))
         webhook = {"url": receiver.origin + "/hook", "secret": {"env": "HOOK_SECRET"}, "allow_private": True}
-        settings = {"rules": [THREE], "webhook": webhook}
-        gateway = await documented(base=PLUGINS, config={"plugin": {"alerts": settings}})
+        settings = {"alerts": {"rules": [THREE]}, "webhooks": {"endpoints": [webhook | {"name": "ops"}]}}
+        gateway = await documented(base=("webhooks", *PLUGINS), config={"plugin": settings})
         for _ in range(3):
             await chat(gateway)
         await receiver.wait_until(lambda: len(receiver.seen) == 2, 5.0)
@@ -138,9 +138,10 @@ async def test_R_a_signed_webhook(
         first, second = receiver.seen
         assert first.body == second.body
         fits(
-            {"type": "alert.threshold", "rule": "three a day", "upstream": "openai-main", "value": 3},
-            first.json,
+            {"rule": "three a day", "upstream": "openai-main", "value": 3},
+            first.json["data"],
         )
+        assert first.json["type"] == "provider.threshold"
         moment, digest = (part.partition("=")[2] for part in second.headers["x-raven-signature"].split(","))
         signed = f"{moment}.".encode() + second.body
         assert digest == hmac.new(SECRET.encode(), signed, hashlib.sha256).hexdigest()

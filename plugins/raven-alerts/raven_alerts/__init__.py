@@ -1,6 +1,6 @@
 """The plugin `alerts`: thresholds on money and on providers' days, and what follows from them.
 
-Responsible for daily counters, for mails and webhooks (one a day for each rule and subject), and for pausing
+Responsible for daily counters, for mails and events (one a day for each rule and subject), and for pausing
 upstreams until an administrator reactivates them. Read `watch` first. It stands behind the meter in the
 order of plugins: what an exchange cost is known by then.
 """
@@ -11,7 +11,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from raven_proxy import ConfigError, Exchange, Face, Reply, hookimpl, read_nothing
+from raven_proxy.events import Event
 from raven_proxy.faces import Doc
 from raven_proxy.gateway import Gateway
 from raven_proxy.storage import Transaction
@@ -80,8 +83,9 @@ class Alerts:
         tallies = Tallies(storage, gateway.counters)
         self._pauses = Pauses(register)
         self._courier = Courier(register, self._rules, self._postbox)
-        self._watch = Watch(self._rules, tallies, register, self._pauses, self._courier, self._standings)
-        self._management = Management(self._rules, tallies, register, self._pauses)
+        self._watch = Watch(self._rules, tallies, register, self._pauses, self._courier, self._standings,
+                            self._publish)  # fmt: skip
+        self._management = Management(self._rules, tallies, register, self._pauses, self._publish)
         self._stop_watching = [
             storage.watch(TOPIC, self._watch.learn),
             storage.watch(_MONEY_TOPIC, self._watch.look_again),
@@ -141,6 +145,13 @@ class Alerts:
         """End every pause of an upstream that is one organisation's own, as part of a change to it."""
         for place in (EVERYBODY, organization_id):
             await self._management.lift(transaction, upstream, place)
+
+    def _publish(self, event: Event) -> None:
+        """Tell other plugins; what happens to an account of an organisation's own is that one's."""
+        if event.organization_id is None and "upstream" in event.data:
+            owner = self._gateway.pipeline.catalogue.holdings.owner_of(event.data["upstream"])
+            event = msgspec.structs.replace(event, organization_id=owner)
+        self._gateway.publish(event)
 
     async def _standings(self) -> Sequence[Standing]:
         """Ask the plugin that keeps the books, if one is on."""

@@ -1,4 +1,4 @@
-"""Bringing an alert to its destinations: three tries with growing pauses, each written down.
+"""Bringing an alert to its readers by mail: three tries with growing pauses, each written down.
 
 Nothing here is waited for by a request. What we could not finish before we had to leave is taken over by
 whoever looks next (`adopt`).
@@ -13,21 +13,18 @@ from collections.abc import Mapping, Sequence
 import aiosmtplib
 import structlog
 
-from raven_proxy import ConfigError, GatewayError, UpstreamError
-from raven_proxy.fetcher import send
+from raven_proxy import ConfigError
 from raven_proxy.tasks import Tasks
 
-from .messages import sign, write_mail, write_payload
+from .messages import write_mail
 from .register import Alert, Destination, Register
-from .rules import Hook, Rule
+from .rules import Rule
 from .settings import Mail
 
-__all__ = ["Courier", "DeliveryFailed", "Postbox", "post"]
+__all__ = ["Courier", "DeliveryFailed", "Postbox"]
 
 _log = structlog.get_logger("raven_alerts.deliveries")
 _PAUSES_S = (2.0, 15.0)  # after the first and the second try
-_WEBHOOK_TIMEOUT_S = 10.0
-_MAX_REPLY_BYTES = 64 * 1024
 _AT_ONCE = 8
 _MAX_UNDER_WAY = 1000
 
@@ -77,32 +74,6 @@ class Postbox:
             _log.warning("the mail server refused some recipients", refused=len(refused))
 
 
-async def post(hook: Hook, alert: Alert) -> None:
-    """Send an alert to a webhook, signed. Raises DeliveryFailed unless it answers 2xx."""
-    body = write_payload(alert)
-    headers = {
-        "content-type": "application/json",
-        "user-agent": "raven-proxy",
-        "x-raven-signature": sign(hook.secret, body),
-    }
-    try:
-        reply = await send(
-            "POST",
-            hook.url,
-            headers=headers,
-            body=body,
-            max_bytes=_MAX_REPLY_BYTES,
-            timeout_s=_WEBHOOK_TIMEOUT_S,
-            allow_private=hook.allow_private,
-        )
-    except UpstreamError as error:
-        raise DeliveryFailed(error.message) from None  # names the host, and nothing that it said
-    except (GatewayError, OSError, ValueError) as error:
-        raise DeliveryFailed(f"it cannot be called ({type(error).__name__})") from None
-    if not 200 <= reply.status < 300:
-        raise DeliveryFailed(f"it answered {reply.status}")
-
-
 class Courier:
     """Delivers the alerts of one process in the background, a few at a time."""
 
@@ -116,8 +87,7 @@ class Courier:
 
     def destinations(self, rule: Rule) -> list[Destination]:
         """List where a rule's alerts go."""
-        found = [Destination("mail", ", ".join(rule.mail_to))] if rule.mail_to else []
-        return [*found, Destination("webhook", rule.hook.shown)] if rule.hook is not None else found
+        return [Destination("mail", ", ".join(rule.mail_to))] if rule.mail_to else []
 
     def dispatch(self, alert: Alert, destination: Destination, delivery: str, tries: int = 0) -> None:
         """Begin a delivery. Those that are too many now are left to `adopt`."""
@@ -168,8 +138,6 @@ class Courier:
                 return "its rule is not configured any more"
             if destination.channel == "mail" and self._postbox is not None and rule.mail_to:
                 await self._postbox.deliver(alert, rule.mail_to)
-            elif destination.channel == "webhook" and rule.hook is not None:
-                await post(rule.hook, alert)
             else:
                 return "its destination is not configured any more"
         except DeliveryFailed as error:

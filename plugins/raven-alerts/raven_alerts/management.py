@@ -7,12 +7,14 @@ pauses that hold for it; it can lift only those that are its own.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import structlog
 
 from raven_proxy import Exchange, Forbidden, InvalidRequest, NotFound, Principal, Reply, Unauthenticated
+from raven_proxy.events import Event
 from raven_proxy.storage import Row, Transaction
 
 from .messages import iso
@@ -33,11 +35,19 @@ _PAGE = 100
 class Management:
     """The routes."""
 
-    def __init__(self, rules: tuple[Rule, ...], tallies: Tallies, register: Register, pauses: Pauses) -> None:
+    def __init__(
+        self,
+        rules: tuple[Rule, ...],
+        tallies: Tallies,
+        register: Register,
+        pauses: Pauses,
+        publish: Callable[[Event], None],
+    ) -> None:
         self._rules = rules
         self._tallies = tallies
         self._register = register
         self._pauses = pauses
+        self._publish = publish
 
     async def show(self, exchange: Exchange) -> Reply:
         """`GET /alerts`: rules, today's counts, what fired (`limit`, `after`) and what is paused."""
@@ -91,6 +101,8 @@ class Management:
             written = await self._register.reactivate(upstream, place)
             if self._pauses.end(upstream, place) or written:
                 _log.warning("upstream reactivated", upstream=upstream, organization=place, by=caller.key_id)
+                data = {"upstream": upstream, "keyId": caller.key_id}
+                self._publish(Event(type="provider.reactivated", organization_id=place or None, data=data))
                 return _json({"success": True})
         rows = await self._register.list_pauses()
         if any(row["upstream"] == upstream and row["organization_id"] == EVERYBODY for row in rows):
@@ -121,7 +133,6 @@ def _show_rule(rule: Rule) -> dict[str, Any]:
         "upstream": rule.upstream,
         "organization": rule.organization,
         "mailTo": list(rule.mail_to),
-        "webhook": rule.hook.shown if rule.hook is not None else None,
     }
     if rule.when == "budget":
         return shown | {"threshold": None if rule.share is None else str(rule.share), "stop": None}

@@ -52,7 +52,7 @@ _MIGRATIONS = (
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that fired. `level` is "threshold" or "stop"; `details` are for the webhook and the API.
+    """One thing that fired. `level` is "threshold" or "stop"; `details` are for the API and the event.
 
     `organization_id` is whose it is; None where it is the whole gateway's. `pauses` is the upstream that a
     stop takes away, for that organisation or for everybody.
@@ -76,7 +76,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Destination(msgspec.Struct, frozen=True):
-    """Where one notification goes: `channel` is "mail" or "webhook"; `shown` may be seen by anybody."""
+    """Where one notification goes: `channel` is "mail"; `shown` may be seen by anybody."""
 
     channel: str
     shown: str

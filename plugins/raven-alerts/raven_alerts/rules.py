@@ -1,4 +1,4 @@
-"""Rules as they are judged against: thresholds in whole numbers, and where a notification goes.
+"""Rules as they are judged against: thresholds in whole numbers, and who is told.
 
 Nothing here looks at traffic; `watch` does. A rule that makes no sense stops the start with its name and
 the remedy.
@@ -10,15 +10,14 @@ import re
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 from raven_proxy import ConfigError
 
-from .settings import Mail, Measure, RuleSettings, Settings, Webhook, When
+from .settings import Mail, Measure, RuleSettings, Settings, When
 
-__all__ = ["BUDGETS", "NANO", "Hook", "Rule", "dollars", "read_hook", "read_rules", "write_amount"]
+__all__ = ["BUDGETS", "NANO", "Rule", "dollars", "read_rules", "show_amounts", "write_amount"]
 
 NANO = 10**9
 BUDGETS = "budget-thresholds"
@@ -27,24 +26,6 @@ BUDGETS = "budget-thresholds"
 _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,253}")
 _DOLLARS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 _MAX_NAME = 100
-
-
-class Hook(msgspec.Struct, frozen=True):
-    """A webhook with its secret read. Neither the secret nor the URL's path is ever shown."""
-
-    url: str
-    secret: str
-    allow_private: bool
-
-    @property
-    def shown(self) -> str:
-        """Scheme and host; the rest of a URL is often a secret itself."""
-        parts = urlsplit(self.url)
-        port = f":{parts.port}" if parts.port else ""
-        return f"{parts.scheme}://{parts.hostname}{port}"
-
-    def __repr__(self) -> str:
-        return f"Hook({self.shown!r})"
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +43,6 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     upstream: str = "*"
     organization: str | None = None
     mail_to: tuple[str, ...] = ()
-    hook: Hook | None = None
 
     def covers(self, upstream: str, organization: str | None) -> bool:
         """Say whether it watches a day's counts: of an upstream, for one organisation or (None) for all."""
@@ -80,34 +60,15 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 def read_rules(settings: Settings) -> tuple[Rule, ...]:
     """Judge the settings. Raises ConfigError that names the rule and what to write instead."""
     _check_mail(settings.mail)
-    general = read_hook(settings.webhook, "webhook")
-    rules = [_read_rule(one, settings, general) for one in settings.rules]
+    rules = [_read_rule(one, settings) for one in settings.rules]
     names = [rule.name for rule in rules]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"rules: the name {name!r} is used twice")
     if not any(rule.when == "budget" and rule.share is None for rule in rules):
         _check_recipients("mail_to", settings.mail_to, settings.mail)
-        rules.append(Rule(name=BUDGETS, when="budget", mail_to=settings.mail_to, hook=general))
+        rules.append(Rule(name=BUDGETS, when="budget", mail_to=settings.mail_to))
     return tuple(rules)
-
-
-def read_hook(webhook: Webhook | None, where: str) -> Hook | None:
-    """Read a webhook's secret and judge its URL. Raises ConfigError."""
-    if webhook is None:
-        return None
-    try:
-        parts = urlsplit(webhook.url)
-        fits = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        fits = False
-    if not fits or parts.username is not None or not webhook.url.isascii() or not webhook.url.isprintable():
-        raise ConfigError(f"{where}: url: write http(s)://host/path, without a user")
-    try:
-        secret = webhook.secret.reveal()
-    except ConfigError as error:
-        raise ConfigError(f"{where}: secret: {error}") from None
-    return Hook(webhook.url, secret, webhook.allow_private)
 
 
 def dollars(nano: int) -> str:
@@ -122,16 +83,23 @@ def write_amount(measure: Measure, amount: int) -> str:
     return f"${dollars(amount)}" if measure == "cost" else f"{amount:,} {measure}"
 
 
-def _read_rule(one: RuleSettings, settings: Settings, general: Hook | None) -> Rule:
+def show_amounts(measure: str, **values: int) -> dict[str, Any]:
+    """Write amounts as the management API does: dollars as text with integer twins, counts as they are."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= {name: dollars(value), f"{name}Nano": value} if measure == "cost" else {name: value}
+    return found
+
+
+def _read_rule(one: RuleSettings, settings: Settings) -> Rule:
     where = f"rules: {one.name!r}"
     if not one.name or len(one.name) > _MAX_NAME or not one.name.isprintable() or one.name == BUDGETS:
         raise ConfigError(f"{where}: a name has 1 to {_MAX_NAME} printable characters; {BUDGETS!r} is taken")
     mail_to = settings.mail_to if one.mail_to is None else one.mail_to
     _check_recipients(f"{where}: mail_to", mail_to, settings.mail)
-    own = read_hook(one.webhook, f"{where}: webhook")
     fields: dict[str, Any] = {
         "name": one.name, "when": one.when, "measure": one.measure, "upstream": one.upstream,
-        "organization": one.organization, "mail_to": mail_to, "hook": own or general,
+        "organization": one.organization, "mail_to": mail_to,
     }  # fmt: skip
     if one.when != "provider_day":
         if one.stop is not False:

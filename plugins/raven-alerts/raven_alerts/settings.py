@@ -1,4 +1,4 @@
-"""What `[plugin.alerts]` may hold: rules, and where their notifications go. `rules` judges it."""
+"""What `[plugin.alerts]` may hold: rules, and who gets mails. `rules` judges it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from raven_proxy.config import Secret
 
-__all__ = ["Mail", "Measure", "RuleSettings", "Settings", "Webhook", "When"]
+__all__ = ["Mail", "Measure", "RuleSettings", "Settings", "When"]
 
 When = Literal["budget", "balance", "provider_day"]
 Measure = Literal["requests", "tokens", "cost"]
@@ -35,14 +35,6 @@ class Mail(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True
     send_timeout_s: Annotated[float, Meta(gt=0, le=30)] = 10.0
 
 
-class Webhook(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A URL that gets signed JSON. Private addresses are refused unless `allow_private` says otherwise."""
-
-    url: str
-    secret: Secret
-    allow_private: bool = False
-
-
 class RuleSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """One `[[plugin.alerts.rules]]`.
 
@@ -50,7 +42,7 @@ class RuleSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     number (measures "requests" and "tokens"). A budget rule without one uses each budget's own
     `alertThreshold`. `stop` pauses the upstream: at the threshold (true), or at a value of its own.
     `upstream` and `organization` are globs; without `organization` a day is counted over all of them, and a
-    stop is for everybody. `mail_to` and `webhook` replace the general ones.
+    stop is for everybody. `mail_to` replaces the general one.
     """
 
     name: str
@@ -61,13 +53,11 @@ class RuleSettings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     upstream: str = "*"
     organization: str | None = None
     mail_to: tuple[str, ...] | None = None
-    webhook: Webhook | None = None
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """`[plugin.alerts]`: `mail_to` and `webhook` are for every rule that names none of its own."""
+    """`[plugin.alerts]`: `mail_to` is for every rule that names nobody of its own."""
 
     mail: Mail | None = None
     mail_to: tuple[str, ...] = ()
-    webhook: Webhook | None = None
     rules: tuple[RuleSettings, ...] = ()

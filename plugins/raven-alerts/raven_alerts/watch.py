@@ -17,13 +17,14 @@ from typing import Any, Protocol
 import structlog
 
 from raven_proxy import Exchange
+from raven_proxy.events import Event
 from raven_proxy.tasks import Tasks
 
 from .deliveries import Courier
-from .messages import clean
+from .messages import clean, write_event
 from .pauses import Pauses
 from .register import Alert, Register
-from .rules import Rule, dollars, write_amount
+from .rules import Rule, dollars, show_amounts, write_amount
 from .tallies import Tallies, Tally, day_of
 
 __all__ = ["Standing", "Watch"]
@@ -56,6 +57,7 @@ class Watch:
         pauses: Pauses,
         courier: Courier,
         standings: Callable[[], Awaitable[Sequence[Standing]]],
+        publish: Callable[[Event], None],
     ) -> None:
         self._by_name = {rule.name: rule for rule in rules}
         self._by_day = tuple(rule for rule in rules if rule.when == "provider_day")
@@ -65,6 +67,7 @@ class Watch:
         self._pauses = pauses
         self._courier = courier
         self._standings = standings
+        self._publish = publish
         self._fired: set[tuple[str, str, str, str]] = set()
         self._tasks = Tasks()
         self._counted = asyncio.Event()
@@ -174,7 +177,7 @@ class Watch:
         if level == "stop":
             text += " It is paused until an administrator reactivates it."
         details = {"when": rule.when, "upstream": tally.upstream, "measure": rule.measure}
-        details |= _amounts(rule.measure, value=amount, threshold=threshold)
+        details |= show_amounts(rule.measure, value=amount, threshold=threshold)
         self._fire(
             key, clean(text, 500), details | {"paused": level == "stop"}, tally.organization,
             pauses=tally.upstream if level == "stop" else None,
@@ -183,6 +186,7 @@ class Watch:
     async def judge_money(self) -> None:
         """Judge every balance and budget."""
         for standing in await self._standings():
+            self._judge_exceeded(standing)
             for rule in self._by_money:
                 if not rule.is_for(standing.organization_id):
                     continue
@@ -198,7 +202,7 @@ class Watch:
         organization = standing.organization_id
         text = f"The balance of {organization} is ${dollars(balance)}; the threshold is "
         text += f"${dollars(rule.threshold)}."
-        details = {"when": rule.when, **_amounts("cost", value=balance, threshold=rule.threshold)}
+        details = {"when": rule.when, **show_amounts("cost", value=balance, threshold=rule.threshold)}
         key = (rule.name, f"balance:{organization}", day_of(time.time()), "threshold")
         self._fire(key, clean(text, 500), details, organization)
 
@@ -214,9 +218,30 @@ class Watch:
         text += f"({100 * spent // limit} %); "
         text += f"the threshold is {share * 100:f}".rstrip("0").rstrip(".") + " %."
         details = {"when": rule.when, "budgetId": budget.id, "budget": name, "period": budget.period}
-        details |= _amounts("cost", value=spent, limit=limit) | {"threshold": str(share)}
+        details |= show_amounts("cost", value=spent, limit=limit) | {"threshold": str(share)}
         key = (rule.name, f"budget:{budget.id}", day_of(time.time()), "threshold")
         self._fire(key, clean(text, 500), details, standing.organization_id)
+
+    def _judge_exceeded(self, standing: Standing) -> None:
+        """Publish that a budget is used up; who has no money is refused without our doing."""
+        budget, spent, limit = standing.budget, standing.spent_nano, standing.limit_nano
+        day = day_of(time.time())
+        if (
+            budget is None
+            or not limit
+            or spent < limit
+            or (key := ("", budget.id, day, "exceeded")) in self._fired
+        ):
+            return
+        self._fired.add(key)
+        data = {"day": day, "budgetId": budget.id, "budget": clean(budget.name), "period": budget.period}
+        self._publish(
+            Event(
+                id=f"evt_exceeded_{budget.id}_{day}", type="budget.exceeded",
+                organization_id=standing.organization_id,
+                data=data | show_amounts("cost", value=spent, limit=limit),
+            )
+        )  # fmt: skip
 
     # -- acting --------------------------------------------------------------------
 
@@ -257,6 +282,7 @@ class Watch:
         if deliveries is None:
             return
         _log.warning("alert", alert=alert.message, rule=alert.rule, level=alert.level)
+        self._publish(write_event(alert))
         for delivery, destination in zip(deliveries, destinations, strict=True):
             self._courier.dispatch(alert, destination, delivery)
 
@@ -271,11 +297,3 @@ async def _within(waiting: Awaitable[Any], timeout_s: float) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-def _amounts(measure: str, **values: int) -> dict[str, Any]:
-    """Write amounts as the management API does: dollars as text with integer twins, counts as they are."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= {name: dollars(value), f"{name}Nano": value} if measure == "cost" else {name: value}
-    return found

@@ -1,4 +1,4 @@
-"""What the tests of the alerts share: a gateway with prices and rules, a mail server, a webhook."""
+"""What the tests of the alerts share: a gateway with prices and rules, a mail server, an ear."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ import msgspec
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from raven_proxy import hookimpl
+from raven_proxy.events import Event
 from raven_proxy.harness import GatewayStarter, RunningGateway
 from raven_proxy.mock import MockUpstream, ScriptedReply
 
 CHAT = "/v1/chat/completions"
 PASSWORD = "correct-horse-battery-staple"
-SECRET = "whsec-0123456789abcdef"
 
 
 class MailServer:
@@ -92,15 +93,9 @@ async def mailbox() -> AsyncIterator[MailServer]:
 
 
 @pytest.fixture
-async def receiver() -> AsyncIterator[MockUpstream]:
-    """What a webhook points at."""
-
-    async def take(seen: Any) -> ScriptedReply:
-        return ScriptedReply(status=204)
-
-    async with MockUpstream() as mock:
-        mock.handler = take
-        yield mock
+def heard() -> list[Event]:
+    """What was published, by every gateway of `office`."""
+    return []
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +111,17 @@ def answer(tokens: int = 15, **fields: Any) -> ScriptedReply:
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     document = {"id": "c", "object": "chat.completion", "created": 1, "model": "m-1", "choices": [choice]}
     return ScriptedReply.of_json(document | {"usage": usage}, **fields)
+
+
+class Ear:
+    """Hears what is published."""
+
+    def __init__(self, heard: list[Event]) -> None:
+        self._heard = heard
+
+    @hookimpl
+    async def observe_event(self, event: Event) -> None:
+        self._heard.append(event)
 
 
 class Office:
@@ -150,19 +156,21 @@ class Office:
 
 @pytest.fixture
 def office(
-    raven: GatewayStarter, upstream: MockUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    raven: GatewayStarter,
+    upstream: MockUpstream,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    heard: list[Event],
 ) -> Any:
     """Start a gateway whose upstream "mock" charges $0.02 for an answer of 15 tokens."""
     catalog = tmp_path / "catalog.json"
     catalog.write_bytes(msgspec.json.encode({"m-1": {"input": "1000", "output": "2000"}}))
     monkeypatch.setenv("SMTP_PASSWORD", PASSWORD)
-    monkeypatch.setenv("WEBHOOK_SECRET", SECRET)
 
     async def start(
         rules: Sequence[Mapping[str, Any]] = (),
         *,
         mailbox: MailServer | None = None,
-        receiver: MockUpstream | None = None,
         config: Mapping[str, Any] | None = None,
         upstreams: Sequence[Any] = (),
         plugins: Sequence[Any] = (),
@@ -180,13 +188,10 @@ def office(
                 "mail": mail | {"hello_name": "raven.test"},
                 "mail_to": ["ops@example.com"],
             } | settings
-        if receiver is not None:
-            url = f"{receiver.origin}/hook/path-secret"
-            settings["webhook"] = {"url": url, "secret": {"env": "WEBHOOK_SECRET"}, "allow_private": True}
         table = {"catalog": str(catalog), "access_log": False} | dict(config or {})
         table["plugin"] = {"alerts": {"rules": list(rules), **settings}}
         gateway = await raven(
-            plugins,
+            [*plugins, Ear(heard)],
             upstreams=[upstream, *upstreams],
             base=("meter", "alerts", "byok", "openai"),
             config=table,
