@@ -7,21 +7,27 @@ organisation has no guardrail.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import structlog
+from msgspec import Meta
 
-from raven_proxy import ConfigError, Exchange, hookimpl
+from raven_proxy import ConfigError, Exchange, Stage, hookimpl
+from raven_proxy.documents import is_collected, is_json
 from raven_proxy.gateway import Gateway
 
+from .collected import judge_stream
 from .consulting import Asker
+from .frames import Framer, is_plain_text, open_framer
 from .judging import RuleSet, make_rule
 from .policies import Declared, Policies
 from .replies import judge_reply
 from .report import Report
 from .requests import judge_request
 from .rules import InvalidRule, read_table
+from .shapes import PLAIN, Shape, shape_of
+from .stage import Hold, Holding, Watching
 
 __all__ = ["Guardrails"]
 
@@ -36,10 +42,13 @@ class Guardrails:
         """`[plugin.guardrails]`.
 
         `rules` hold for every organisation, or for the one that a rule's `organization` names; the fields
-        are those of `/guardrails`, with underscores.
+        are those of `/guardrails`, with underscores. Of a text in a stream at most `hold_back` characters
+        wait for what could make a match of them, and at most `max_held_bytes` of a stream.
         """
 
         rules: tuple[dict[str, Any], ...] = ()
+        hold_back: Annotated[int, Meta(ge=16, le=65536)] = 256
+        max_held_bytes: Annotated[int, Meta(ge=4096)] = 256 * 1024
 
     def __init__(self, config: Config | None = None) -> None:
         self._config = config or Guardrails.Config()
@@ -71,17 +80,42 @@ class Guardrails:
             exchange.replace_body(body)
 
     @hookimpl
+    def open_stage(self, exchange: Exchange) -> Stage | None:
+        """Watch over a stream; a whole reply is judged in `check_reply`."""
+        report = exchange.notes.get(_NOTE)
+        rules = self._output(exchange) if report is not None else None
+        if report is None or rules is None or is_collected(exchange):
+            return None
+        framer = _framer(exchange)
+        if framer is None:
+            return None  # media
+        if rules.wants_all:
+            exchange.collects = True
+            return None
+        report.run(rules, "watched")
+        report.is_staged = True
+        exchange.response_headers.update(report.headers())
+        hold = self._hold(exchange, rules, report)
+        return Holding(framer, hold) if rules.is_enforcing else Watching(framer, hold)
+
+    @hookimpl
     async def check_reply(self, exchange: Exchange) -> None:
         """Judge a whole reply: refuse it, or send it redacted."""
         report = exchange.notes.get(_NOTE)
         rules = self._output(exchange)
-        if report is None or rules is None or not exchange.reply_body:
+        body = exchange.reply_body
+        if report is None or rules is None or not body or report.is_staged:
             return
         report.run(rules)
+        asker = self._asker(exchange)
         try:
-            exchange.reply_body = await judge_reply(
-                exchange.reply_body, exchange.face.dialect.name, rules, report, self._asker(exchange)
-            )
+            framer = _framer(exchange) if exchange.collects else None
+            if framer is not None:
+                hold = self._hold(exchange, rules, report, keeps=True)
+                body = await judge_stream(body, framer, hold, _shape(exchange), rules, report, asker)
+            else:
+                body = await judge_reply(body, exchange.face.dialect.name, rules, report, asker)
+            exchange.reply_body = body
         finally:
             exchange.response_headers.update(report.headers())
 
@@ -115,6 +149,16 @@ class Guardrails:
                 direction=direction,
             )
 
+    def _hold(self, exchange: Exchange, rules: RuleSet, report: Report, *, keeps: bool = False) -> Hold:
+        return Hold(
+            rules,
+            report,
+            _shape(exchange),
+            cap=self._config.hold_back,
+            max_held_bytes=self._config.max_held_bytes,
+            keeps=keeps,
+        )
+
     def _output(self, exchange: Exchange) -> RuleSet | None:
         principal = exchange.principal
         return self._policies.of(principal.organization_id).output if principal is not None else None
@@ -122,6 +166,16 @@ class Guardrails:
     def _asker(self, exchange: Exchange) -> Asker:
         assert exchange.principal is not None
         return Asker(exchange.id, exchange.principal.organization_id, self._allow_private)
+
+
+def _framer(exchange: Exchange) -> Framer | None:
+    is_array = exchange.face.streams_json and is_json(exchange.content_type)
+    return open_framer(exchange.content_type, is_array=is_array)
+
+
+def _shape(exchange: Exchange) -> Shape:
+    is_plain = is_plain_text(exchange.content_type) and not exchange.face.streams_json
+    return PLAIN if is_plain else shape_of(exchange.face.dialect.name)
 
 
 def _read_rules(tables: tuple[dict[str, Any], ...]) -> list[Declared]:

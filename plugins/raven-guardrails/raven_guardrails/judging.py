@@ -92,6 +92,7 @@ class RuleSet:
         self._holding = [needle for needles in holding for needle in needles]
         self._tail = tail_of(self._holding) if self._holding else None
         self.is_enforcing = any(rule.enforces for rule in self.rules)
+        self.wants_all = any(rule.schema is not None or rule.webhook is not None for rule in self.rules)
 
     @property
     def names(self) -> list[str]:
@@ -110,10 +111,10 @@ class RuleSet:
                     found.append(Found(rule, *view.to_base(start, end)))
         return found
 
-    def undecided(self, text: str, views: Sequence[View], cap: int) -> int:
+    def undecided(self, text: str, views: Sequence[View], cap: int, settled: int = 0) -> int:
         """Say from where on more text could make a match; `len(text)` if nothing is under way.
 
-        No more than `cap` characters back: what is longer is not waited for.
+        No more than `cap` characters back: what is longer is not waited for. Nothing before `settled` is.
         """
         least = max(0, len(text) - cap)
         if not self._holding:
@@ -124,7 +125,8 @@ class RuleSet:
         for view in views:
             if view.undecided is not None:
                 place = min(place, view.undecided)
-            match = self._tail.search(view.text)
+            begin = max(0, max(settled, least) - 1) if view.starts is None else 0
+            match = self._tail.search(view.decided, begin)
             if match is not None and match.lastindex is not None:
                 place = min(place, view.place(match.start(match.lastindex)))
         return max(place, least)

@@ -15,7 +15,6 @@ from .texts import Passage, is_text, list_passages
 
 __all__ = ["drop_logprobs", "judge_answers", "judge_document", "judge_reply"]
 
-_ECHOES = frozenset("instructions tools metadata tool_choice text prompt user safety_identifier".split())
 _decode = msgspec.json.Decoder().decode
 
 
@@ -31,7 +30,7 @@ async def judge_reply(body: bytes, dialect: str, rules: RuleSet, report: Report,
         if text is None:
             return body
         document = [text]
-    passages = judge_document(document, dialect, rules, report)
+    passages = judge_document(document, rules, report)
     if rules.webhooks:
         await consult(rules, [one[0] for one in passages if len(one) == 1], asker, report)
     judge_answers(answers_of(document, dialect), rules, report)
@@ -48,10 +47,9 @@ def _read(body: bytes) -> Any:
     return document if isinstance(document, dict | list) else None
 
 
-def judge_document(document: Any, dialect: str, rules: RuleSet, report: Report) -> list[Passage]:
+def judge_document(document: Any, rules: RuleSet, report: Report) -> list[Passage]:
     """Judge a decoded document and redact it in place. Raises Forbidden."""
-    wordless = _ECHOES if dialect.startswith("openai.responses") else frozenset()
-    passages = list_passages(document, wordless=wordless)
+    passages = list_passages(document)
     check_lengths(rules, sum(len(one[0].text) for one in passages if len(one) == 1), report)
     if judge_passages(rules, passages, report):
         drop_logprobs(document)

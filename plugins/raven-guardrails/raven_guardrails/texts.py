@@ -14,7 +14,7 @@ from base64 import b64decode, b64encode
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["Passage", "Slot", "is_text", "list_passages"]
+__all__ = ["Passage", "Slot", "is_text", "is_wordless", "list_passages"]
 
 # Members whose values are words of the protocol, or nobody's words at all.
 _WORDLESS = frozenset(
@@ -26,6 +26,7 @@ _WORDLESS = frozenset(
 )
 _FREE = frozenset("arguments input args metadata labels variables".split())
 _PROPERTIES = frozenset({"properties", "$defs", "definitions", "patternProperties"})
+_ECHOES = frozenset("instructions tools metadata tool_choice text prompt user safety_identifier".split())
 _BASE64 = frozenset(
     "data bytes b64_json file_data image video audio partial_image_b64 bytesBase64Encoded blob".split()
 )
@@ -68,6 +69,21 @@ class Slot:
         """The member's name or the index where it stands."""
         return self._key
 
+    @property
+    def holder(self) -> int:
+        """Give what tells its object or list from all others in the document."""
+        return id(self._holder)
+
+    @property
+    def place(self) -> tuple[int, Any]:
+        """Give what tells this place from all others in the document."""
+        return id(self._holder), self._key
+
+    def refresh(self) -> None:
+        """Read the text again: somebody else may have written it."""
+        text = self._holder[self._key]
+        self.text = text if isinstance(text, str) else ""
+
     def write(self, text: str) -> None:
         """Put a text in the place of the one that was there."""
         if text == self.text:
@@ -90,16 +106,14 @@ Passage = tuple[Slot, ...]
 """Texts that are read as one: what is split over them is found in what they are joined."""
 
 
-def list_passages(document: Any, *, wordless: frozenset[str] = frozenset()) -> list[Passage]:
+def list_passages(document: Any) -> list[Passage]:
     """List what there is to judge: first what is read as one, then each text by itself.
 
-    `wordless` are top-level members to leave out. The document is not changed until a slot is written.
+    The document is not changed until a slot is written.
     """
     walk = _Walk()
     if isinstance(document, dict):
-        for name, value in document.items():
-            if name not in wordless:
-                walk.visit(document, name, value, name, depth=0)
+        walk.visit_members(document)
     elif isinstance(document, list):
         walk.visit_list(document, "", free=False, depth=0)
     # Names last, and the innermost first: renaming one moves nothing that is still to be written.
@@ -111,6 +125,15 @@ class _Walk:
         self.slots: list[Slot] = []
         self.names: list[Slot] = []
         self.joined: list[Passage] = []
+
+    def visit_members(self, document: dict[str, Any]) -> None:
+        """Look at a document; what OpenAI's responses repeat of the request is the client's own."""
+        echoes = _ECHOES if document.get("object") == "response" else frozenset()
+        for name, value in document.items():
+            if name == "response" and isinstance(value, dict) and value.get("object") == "response":
+                self.visit_members(value)
+            elif name not in echoes:
+                self.visit(document, name, value, name, depth=0)
 
     def visit(self, holder: Any, key: Any, value: Any, name: str, *, free: bool = False, depth: int) -> None:
         """Look at one value; `name` is that of the member that it stands in."""
@@ -135,7 +158,7 @@ class _Walk:
                 row = tuple(
                     slot
                     for slot in self.slots[first:]
-                    if slot.key == joined and id(slot._holder) in mine and slot._kind == "text"
+                    if slot.key == joined and slot.holder in mine and slot._kind == "text"
                 )
                 if len(row) > 1:
                     self.joined.append(row)
@@ -155,7 +178,7 @@ class _Walk:
             return
         if value[:5].lower() == "data:" and (match := _DATA_URI.match(value)) is not None:
             self._visit_uri(holder, key, value, match)
-        elif not free and _is_wordless(name) and _WORDLESS_VALUE.match(value) is not None:
+        elif not free and is_wordless(name, value):
             return
         else:
             self.slots.append(Slot(holder, key, value))
@@ -201,8 +224,10 @@ def _says_media(members: dict[str, Any], key: str, name: str) -> bool:
     return any(isinstance(kind, str) and kind.lower().startswith(_MEDIA) for kind in kinds)
 
 
-def _is_wordless(name: str) -> bool:
-    return name in _WORDLESS or name.endswith(("_id", "Id", "_ids", "Ids"))
+def is_wordless(name: str, value: str) -> bool:
+    """Say whether a member's value is no text, by what it is called and how it looks."""
+    is_known = name in _WORDLESS or name.endswith(("_id", "Id", "_ids", "Ids"))
+    return is_known and _WORDLESS_VALUE.match(value) is not None
 
 
 def _open(value: str) -> str | None:

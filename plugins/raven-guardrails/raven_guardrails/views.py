@@ -39,13 +39,20 @@ _INVISIBLE = frozenset(
 class View(msgspec.Struct, frozen=True):
     """A text as it reads, and for each of its characters where that began and ended in the base text.
 
-    `starts` is None where nothing had to be undone. `undecided` is where a half-written escape begins.
+    `starts` is None where nothing had to be undone. `undecided` is where a half-written escape begins in the
+    base text, and `half` how many characters it has at the end of this one.
     """
 
     text: str
     starts: array[int] | None = None
     ends: array[int] | None = None
     undecided: int | None = None
+    half: int = 0
+
+    @property
+    def decided(self) -> str:
+        """Give the text without a half-written escape."""
+        return self.text[: len(self.text) - self.half] if self.half else self.text
 
     def to_base(self, start: int, end: int) -> tuple[int, int]:
         """Give the span of the base text that a span of this view came from."""
@@ -105,8 +112,9 @@ def _unescape(view: View) -> View:
         place = end
     keep(len(text))
     half = _HALF.search(text) or _PENDING.search(text)
-    undecided = view.place(half.start()) if half is not None else view.undecided
-    return View("".join(pieces), starts, ends, undecided)
+    if half is None:
+        return View("".join(pieces), starts, ends, view.undecided, view.half)
+    return View("".join(pieces), starts, ends, view.place(half.start()), len(text) - half.start())
 
 
 def _read_escape(text: str, match: re.Match[str]) -> tuple[str, int]:
@@ -168,4 +176,4 @@ def _translated(view: View, table: _Table, text: str) -> View:
         for _ in table[ord(letter)]:
             starts.append(start)
             ends.append(end)
-    return View(text, starts, ends, view.undecided)
+    return View(text, starts, ends, view.undecided, view.half)
