@@ -89,7 +89,7 @@ class Holding:
         usable = [one for one in match.own if one.is_active and (brings_key or not one.lacks_key)]
         if not usable and not match.others:
             raise NoActiveKey("No provider for this request is switched on and has a key.")
-        if len(usable) > 1:
+        if len(usable) > 1 and not brings_key:  # a caller's key is not to go now here, now there
             usable.sort(key=self._draw)
         found = (*(Candidate(one.upstream, match.model) for one in usable), *match.others)
         if len(usable) < 2 and not brings_key:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Addressing",
     "Checking",
+    "Lending",
     "Listing",
     "ModelInfo",
     "Preparing",
@@ -178,6 +179,15 @@ class Storable(Protocol):
     """
 
     stored_options: frozenset[str]
+
+
+@runtime_checkable
+class Lending(Protocol):
+    """What a provider offers besides, if the config's upstreams may use credentials of the gateway's own
+    (those of its environment) in the place of a key. Organisations' upstreams may not.
+    """
+
+    lends_credentials: bool
 
 
 def find_provider(known: Mapping[str, Provider], name: str) -> Provider:

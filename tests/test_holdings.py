@@ -93,6 +93,12 @@ def test_one_without_its_key_serves_who_brings_one() -> None:
     assert places(catalogue(), holding, "vendor/m", brings_key=True) == ["bare/m", "full/m"]
 
 
+def test_a_caller_s_key_goes_to_the_same_place_each_time() -> None:
+    """Shares by weight are for the organisation's own keys."""
+    holding = Holding([hold("one"), hold("two", weight=1000)])
+    assert {places(catalogue(), holding, "vendor/m", brings_key=True)[0] for _ in range(50)} == {"one/m"}
+
+
 def test_what_a_name_means_is_looked_up_anew_when_models_are_learned() -> None:
     holdings = Holdings({"vendor": VENDOR})
     one = hold("one", models=("x",))

@@ -61,6 +61,7 @@ class BedrockProvider:
 
     name = "bedrock"
     stored_options = frozenset({"region", "fetch_images", "family", "betas"})  # the others are secrets
+    lends_credentials = True
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         known = os.environ if environment is None else environment

@@ -15,7 +15,7 @@ import structlog
 from raven_proxy import ConfigError, Credential
 from raven_proxy.discovery import hand_over
 from raven_proxy.holdings import Held, Holding, Holdings
-from raven_proxy.providers import find_provider
+from raven_proxy.providers import Lending, find_provider
 from raven_proxy.resources import Record, Records, Resource
 from raven_proxy.sealing import SealBroken
 from raven_proxy.upstream import Upstream
@@ -23,7 +23,7 @@ from raven_proxy.upstream import Upstream
 from .account import Account, Status, config_of
 from .rules import judge_place
 
-__all__ = ["Shelf"]
+__all__ = ["Shelf", "lacks_key"]
 
 _log = structlog.get_logger("raven_providers")
 _MAKE = ("provider", "base_url", "region", "models", "options", "api_key", "is_enabled")
@@ -54,8 +54,7 @@ class Shelf:
             before, self._kept = self._kept, {}
             held: dict[str, list[Held]] = {}
             for record in records:
-                one = self._hold(record, before)
-                if one is not None:
+                if (one := self._hold(record, before)) is not None:
                     held.setdefault(record.organization_id, []).append(one)
             self._holdings.replace({owner: Holding(of_owner) for owner, of_owner in held.items()})
             self._retire(before, {record.id for record in records if record.body.is_enabled})
@@ -84,7 +83,7 @@ class Shelf:
         except SealBroken:
             return "unreadable_key"
         upstream.close()
-        return "no_key" if _lacks_key(upstream) else "active"
+        return "no_key" if lacks_key(upstream) else "active"
 
     def build(self, record: Record[Account]) -> Upstream:
         """Make the upstream of an account. Raises SealBroken, and ConfigError where it cannot be used."""
@@ -113,7 +112,7 @@ class Shelf:
         body = record.body
         return Held(
             upstream=kept.upstream, priority=body.priority, weight=body.weight, is_active=body.is_enabled,
-            lacks_key=_lacks_key(kept.upstream),
+            lacks_key=lacks_key(kept.upstream),
         )  # fmt: skip
 
     def _make(self, record: Record[Account]) -> Upstream | None:
@@ -123,7 +122,7 @@ class Shelf:
             except SealBroken as error:
                 self._tell(record, str(error))
                 return self._build(record, None)  # who brings a key can still use it
-        except ConfigError as error:
+        except Exception as error:  # whatever a provider's plugin makes of it: the others are served
             self._tell(record, str(error))
             return None
 
@@ -149,8 +148,10 @@ class Shelf:
                 kept.upstream.withdraw()
 
 
-def _lacks_key(upstream: Upstream) -> bool:
-    return upstream.credential is None and upstream.provider.needs_key(upstream.preset)
+def lacks_key(upstream: Upstream) -> bool:
+    provider = upstream.provider
+    is_lent = isinstance(provider, Lending) and provider.lends_credentials
+    return upstream.credential is None and (is_lent or provider.needs_key(upstream.preset))
 
 
 def _by_id(holdings: Holdings) -> dict[str, Upstream]:

@@ -19,6 +19,7 @@ from raven_proxy.sealing import SealBroken
 from raven_proxy.upstream import Upstream
 
 from .account import Account
+from .shelf import lacks_key
 
 __all__ = ["Outcome", "make_trial"]
 
@@ -68,7 +69,7 @@ async def _try(record: Record[Account], build: Callable[[Record[Account]], Upstr
         return end(False, None, "The key cannot be opened: the gateway's secret was changed. Store it again.")
     except ConfigError as error:
         return end(False, None, f"{error}.")
-    if upstream.credential is None and upstream.provider.needs_key(upstream.preset):
+    if lacks_key(upstream):
         return end(False, None, "There is no key.")
     try:
         async with asyncio.timeout(_TIMEOUT_S):

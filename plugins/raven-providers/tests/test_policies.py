@@ -126,7 +126,7 @@ async def test_the_operator_s_environment_is_not_theirs(
     pytest.importorskip("raven_bedrock")
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "operator-NEEDLE-token")
     api = await start(base=("bedrock",))
-    await api.make(upstream, provider="bedrock", apiKey=None)
+    assert (await api.make(upstream, provider="bedrock", apiKey=None))["status"] == "no_key"
     status, answer = await api.chat("bedrock/anthropic.claude-3-haiku-20240307-v1:0")
     assert (status, answer["error"]["code"]) == (503, "no_active_api_keys")
     assert not upstream.seen

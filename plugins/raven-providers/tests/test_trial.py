@@ -80,6 +80,17 @@ async def test_nobody_there_is_said_in_our_words(api: Api, upstream: MockUpstrea
     assert answer["message"] == "The upstream production-openai could not be reached."
 
 
+async def test_T146_one_that_does_not_answer_is_not_waited_for(
+    api: Api, upstream: MockUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raven_providers.trial._TIMEOUT_S", 0.2)
+    made = await api.make(upstream)
+    upstream.script(ScriptedReply(delay_s=30))
+    _, answer = await api("POST", f"/providers/{made['id']}/test")
+    assert (answer["success"], answer["status"]) == (False, None)
+    assert "did not answer" in answer["message"]
+
+
 async def test_azure_is_asked_with_its_own_header_and_path(api: Api, upstream: MockUpstream) -> None:
     url = upstream.url.removesuffix("/v1")
     made = await api.make(upstream, provider="azure", baseUrl=url)
