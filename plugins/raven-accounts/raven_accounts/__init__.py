@@ -12,6 +12,7 @@ from collections.abc import Callable
 from hmac import compare_digest
 from typing import Annotated, Any
 
+import click
 import msgspec
 from msgspec import Meta
 
@@ -21,10 +22,11 @@ from raven_proxy.organizations import Organizations
 from raven_proxy.resources import Resource
 
 from . import forgery, members, orgs, sessions, setup
+from .commands import members_group
 from .directory import Directory, Seat
 from .entrance import Entrance, Visit, is_tls
 from .faces import SETUP, make_faces
-from .passwords import Passwords
+from .passwords import MEMORY_KIB, ROUNDS, Passwords
 from .tables import ADD_DEFAULT, MIGRATIONS
 from .throttle import Throttle
 
@@ -57,8 +59,8 @@ class Accounts:
         attempts_per_address: Count = 50
         attempts_per_minute: Count = 300
         attempts_window_s: Count = 900
-        argon2_memory_kib: Annotated[int, Meta(ge=19_456, le=4_194_304)] = 47_104
-        argon2_rounds: Annotated[int, Meta(ge=2, le=100)] = 2
+        argon2_memory_kib: Annotated[int, Meta(ge=19_456, le=4_194_304)] = MEMORY_KIB
+        argon2_rounds: Annotated[int, Meta(ge=2, le=100)] = ROUNDS
 
     def __init__(self, config: Config | None = None) -> None:
         self._config = config = config or Accounts.Config()
@@ -69,6 +71,11 @@ class Accounts:
         self._organizations: Organizations
         self._setup_digest: str | None = None
         self._stops: list[Callable[[], None]] = []
+
+    @hookimpl
+    def register_commands(self, register: Callable[[click.Command], None]) -> None:
+        """Add `raven-proxy members`."""
+        register(members_group)
 
     @hookimpl
     def register_resources(self, register: Callable[[Resource[Any]], None]) -> None:

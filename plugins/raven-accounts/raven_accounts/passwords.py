@@ -19,7 +19,11 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from raven_proxy.errors import Overloaded
 from raven_proxy.resources import invalid
 
-__all__ = ["MAX_LENGTH", "MIN_LENGTH", "Passwords", "check_strength"]
+__all__ = ["MAX_LENGTH", "MEMORY_KIB", "MIN_LENGTH", "ROUNDS", "Passwords", "check_strength"]
+
+MEMORY_KIB = 47_104
+ROUNDS = 2
+"""More than OWASP asks for at the least (19 MiB and 2 rounds, Password Storage Cheat Sheet)."""
 
 MIN_LENGTH = 10
 MAX_LENGTH = 1024
@@ -40,7 +44,7 @@ class Passwords:
     `memory_kib` KiB are worked over `rounds` times.
     """
 
-    def __init__(self, memory_kib: int, rounds: int) -> None:
+    def __init__(self, memory_kib: int = MEMORY_KIB, rounds: int = ROUNDS) -> None:
         self._hasher = PasswordHasher(
             time_cost=rounds, memory_cost=memory_kib, parallelism=1,
             hash_len=_DIGEST_BYTES, salt_len=_SALT_BYTES,
