@@ -7,6 +7,7 @@ organisation has no guardrail.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -16,11 +17,13 @@ from msgspec import Meta
 from raven_proxy import ConfigError, Exchange, Stage, hookimpl
 from raven_proxy.documents import is_collected, is_json
 from raven_proxy.gateway import Gateway
+from raven_proxy.resources import Resource
 
 from .collected import judge_stream
 from .consulting import Asker
 from .frames import Framer, is_plain_text, open_framer
 from .judging import RuleSet, make_rule
+from .management import MIGRATIONS, Management
 from .policies import Declared, Policies
 from .replies import judge_reply
 from .report import Report
@@ -53,12 +56,30 @@ class Guardrails:
     def __init__(self, config: Config | None = None) -> None:
         self._config = config or Guardrails.Config()
         self._policies = Policies(_read_rules(self._config.rules))
-        self._allow_private = False
+        self._management = Management(self._policies)
+        self._stop_watching: Callable[[], None] | None = None
+
+    @hookimpl
+    def register_resources(self, register: Callable[[Resource[Any]], None]) -> None:
+        """Add `/guardrails`."""
+        register(self._management.resource)
 
     @hookimpl
     async def startup(self, gateway: Gateway) -> None:
         """Read the guardrails that are stored, and again whenever one changes."""
-        self._allow_private = gateway.config.allow_private_upstreams
+        management = self._management
+        management.allow_private = gateway.config.allow_private_upstreams
+        await gateway.storage.migrate("guardrails", MIGRATIONS)
+        self._stop_watching = gateway.storage.watch(
+            management.resource.name, lambda: management.refresh(gateway.records)
+        )
+        await management.refresh(gateway.records)
+
+    @hookimpl
+    async def shutdown(self) -> None:
+        """Watch no longer."""
+        if self._stop_watching is not None:
+            self._stop_watching()
 
     @hookimpl
     async def check_request(self, exchange: Exchange) -> None:
@@ -165,7 +186,7 @@ class Guardrails:
 
     def _asker(self, exchange: Exchange) -> Asker:
         assert exchange.principal is not None
-        return Asker(exchange.id, exchange.principal.organization_id, self._allow_private)
+        return Asker(exchange.id, exchange.principal.organization_id, self._management.allow_private)
 
 
 def _framer(exchange: Exchange) -> Framer | None:

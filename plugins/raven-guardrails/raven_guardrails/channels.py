@@ -58,6 +58,8 @@ class Channel:
 
     def add(self, slot: Slot, frame: Frame) -> None:
         """Take the next piece, which stands in a frame."""
+        if self._is_json and not self._text and slot.text.strip():
+            self._is_json = slot.text.lstrip()[:1] in ("{", "[")  # some tools take plain text
         self._text += slot.text
         self._waiting.append(_Waiting(self._base + len(self._text), slot, frame))
         frame.waiting += 1
