@@ -15,6 +15,7 @@ from .errors import Forbidden, InvalidRequest, NotFound
 from .exchange import Exchange, Principal
 from .faces import Call, Face
 from .holdings import holding_of
+from .resources.resource import outranks
 from .splice import scan
 
 __all__ = ["find_raw_face"]
@@ -33,9 +34,11 @@ def find_raw_face(exchange: Exchange) -> Face:
     An endpoint that the provider knows is judged like its face, with its scope. Any other, a known one
     in another spelling too, passes untouched, but only for a key that may do all that could be done there:
     one with every scope for providers (`_EVERY`) that may call every model of the upstream. PUT, PATCH and
-    DELETE also take `admin:write`: they change the operator's account. What such a request costs is for
-    plugins to judge by `Face.opaque`: the meter holds and charges an estimate for the model that the body
-    names, and refuses a POST that names none where anything bounds the caller's money.
+    DELETE also take `admin:write`, as a vendor's administration does: they change the account, which must
+    be the caller's (of who runs the gateway, or of an admin in the organisation that stored it). What such
+    a request costs is for plugins to judge by `Face.opaque`: the meter holds and charges an estimate for
+    the model that the body names, and refuses a POST that names none where anything bounds the caller's
+    money.
 
     Raises NotFound, InvalidRequest, NoActiveKey, and Forbidden (`missing_scope`, `model_not_allowed`).
     """
@@ -59,6 +62,9 @@ def find_raw_face(exchange: Exchange) -> Face:
         face = msgspec.structs.replace(exchange.face, read_call=_read_opaque, json_body=False, opaque=True)
     if face.opaque:
         _check_scopes(principal, method)
+    is_administration = face.scope == "admin:write" or (face.opaque and method not in _READS)
+    if is_administration and "admin:write" in principal.scopes:
+        _check_account(exchange, principal)
     # Said here too: a provider that forgot would send the request by its model's name.
     return face if face.raw else msgspec.structs.replace(face, raw=True)
 
@@ -82,6 +88,16 @@ def _check_scopes(principal: Principal, method: str) -> None:
             f"The gateway does not know what {method} does at this endpoint, so it takes a key with every "
             f"scope that it could need; this key lacks {', '.join(missing)}.",
             code="missing_scope",
+        )
+
+
+def _check_account(exchange: Exchange, principal: Principal) -> None:
+    """Refuse who would change an account that is not theirs: an organisation's admin, the operator's."""
+    is_own = all(candidate.upstream.is_stored for candidate in exchange.candidates)
+    if not principal.is_operator and not (is_own and outranks(principal.role, "admin")):
+        raise Forbidden(
+            "This may change a provider's account: that takes who runs the gateway, or an admin of the "
+            "organisation that the account belongs to."
         )
 
 

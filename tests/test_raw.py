@@ -82,3 +82,29 @@ async def test_the_refusal_says_what_the_key_would_need(
     async with gateway.client.get("/v1/mock/things") as reply:
         message = (await reply.json())["error"]["message"]
     assert "mock/*" in message
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize(("is_operator", "status"), [(True, 200), (False, 403)])
+async def test_nobody_changes_an_account_that_is_not_theirs(
+    raven: GatewayStarter, upstream: MockUpstream, method: str, is_operator: bool, status: int
+) -> None:
+    """An organisation's owner has `admin:write` too; the operator's account at the vendor is not theirs."""
+    principal = msgspec.structs.replace(ADMINISTRATOR, is_operator=is_operator)
+    gateway = await raven(upstreams=[upstream], principal=principal, base=("byok", "openai"))
+    for headers in ({}, {"X-Provider-Key": "sk-of-the-caller"}):
+        upstream.script(ScriptedReply.of_json({}))
+        async with gateway.client.request(method, "/v1/mock/things/1", headers=headers) as reply:
+            assert reply.status == status
+    assert bool(upstream.seen) == (status == 200)
+
+
+async def test_who_does_not_run_the_gateway_still_reads(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
+    """What makes or shows something is bounded by scopes alone."""
+    principal = msgspec.structs.replace(ADMINISTRATOR, is_operator=False, role="developer")
+    gateway = await raven(upstreams=[upstream], principal=principal)
+    for method in ("GET", "POST"):
+        upstream.script(ScriptedReply.of_json({}))
+        assert await send(gateway, method, "/v1/mock/things/1") == 200

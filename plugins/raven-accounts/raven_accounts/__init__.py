@@ -124,10 +124,10 @@ class Accounts:
     async def authenticate(self, exchange: Exchange) -> Principal | None:
         """Find the person by their session. A key that is sent as well wins: it says itself what it may."""
         headers = exchange.headers
-        if not _KEY_HEADERS.isdisjoint(headers):
-            return self._know_token(exchange) if exchange.face.name == SETUP else None
         cookie = headers.get("cookie")
-        session_id = sessions.read_cookie(cookie) if cookie is not None else None
+        if cookie is None or not _KEY_HEADERS.isdisjoint(headers):
+            return self._know_token(exchange) if exchange.face.name == SETUP else None
+        session_id = sessions.read_cookie(cookie)
         if session_id is None:
             return None
         found = await self._directory.find(session_id)

@@ -263,3 +263,21 @@ async def test_the_path_names_the_organisation(house: House) -> None:
     assert (await ann("POST", f"/orgs/{b}/members", new))[0] == 403
     assert (await ann("POST", f"/orgs/{b}/members", new, X_Org_Id="org_default"))[0] == 403
     assert (await ann("POST", BASE, new, X_Org_Id=b))[0] == 201
+
+
+async def test_T56_no_header_opens_another_organisation(open_house: Any) -> None:
+    """X-Org-Id of A, from B's owner: 404 on every route there is, and A's things are as they were."""
+    house = await open_house(base=("auth-keys", "accounts", "access", "meter", "openai", "demo"))
+    await house.add("ann@example.com", "owner")
+    b = await house.found("B")
+    await house.add("bob@example.com", "owner", b)
+    bob = await house.sign_in("bob@example.com")
+    for face in house.gateway.pipeline.faces():
+        if face.public or face.raw:
+            continue
+        path = face.path.replace(":path", "").replace("{organization}", "org_default")
+        for method in face.methods:
+            body = {} if method in {"POST", "PUT", "PATCH"} else None
+            status, answer = await bob(method, path.replace("{id}", "none"), body, X_Org_Id="org_default")
+            assert status == 404, (method, path, answer)
+    assert [one["email"] for one in (await house.operator("GET", BASE))[1]] == ["ann@example.com"]

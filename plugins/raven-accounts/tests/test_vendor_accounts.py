@@ -1,0 +1,46 @@
+"""Who may change what lies at a vendor: an organisation its own, who runs the gateway everybody's (T57)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raven_proxy.mock import MockUpstream, ScriptedReply
+
+from .conftest import House, Page
+
+PROXY = "chat:write embeddings:write images:write audio:write video:write files:read files:write".split()
+
+
+async def test_T57_an_organisations_admin_changes_their_own_account_only(
+    raven: Any, client_of: Any, upstream: MockUpstream
+) -> None:
+    """At the gateway's upstream nobody of an organisation; at a stored provider its admins, by any way in."""
+    running = await raven(
+        base=("auth-keys", "accounts", "byok", "providers", "openai"),
+        upstreams=[upstream],
+        config={"allow_private_upstreams": True},
+    )
+    house = House(running, client_of(running.url))
+    b = await house.found("B")
+    pages: dict[str, Page] = {}
+    for role in ("developer", "admin"):
+        await house.add(f"{role}@example.com", role, b)
+        pages[role] = await house.sign_in(f"{role}@example.com")
+    _, key = await pages["admin"](
+        "POST", "/keys", {"name": "all", "scopes": [*PROXY, "admin:read", "admin:write"]}
+    )
+    pages["key"] = Page(house, Authorization=f"Bearer {key['key']}")
+    account = {"provider": "openai", "name": "ours", "apiKey": "sk-of-b-0123456789", "baseUrl": upstream.url}
+    status, made = await pages["admin"]("POST", "/providers", account)
+    assert status == 201, made
+    for path, allowed in (
+        ("/v1/mock/assistants/1", set()),
+        (f"/v1/{made['id']}/assistants/1", {"admin", "key"}),
+    ):
+        for who, page in pages.items():
+            before = len(upstream.seen)
+            upstream.script(ScriptedReply.of_json({}))
+            status, _ = await page("DELETE", path)
+            wanted = (200, 1) if who in allowed else (403, 0)
+            assert (status, len(upstream.seen) - before) == wanted, (who, path)
+    assert (await house.operator("DELETE", "/v1/mock/assistants/1"))[0] == 200
