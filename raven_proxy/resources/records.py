@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +18,7 @@ from raven_proxy.errors import NotFound, Refused
 
 from . import audit
 from .fields import attributes_of, decode, drop_read_only, merge, names_of, read_fields
-from .resource import Caller, Change, Record, Resource, invalid
+from .resource import Caller, Change, Condition, Record, Resource, invalid
 from .rows import columns_of, owned_by
 
 if TYPE_CHECKING:
@@ -57,11 +57,12 @@ class Records:
         limit: int = MAX_LIMIT,
         after: str | None = None,
         where: Mapping[str, Any] | None = None,
+        narrowed: Sequence[Condition] = (),
         newest_first: bool | None = None,
     ) -> tuple[list[Record[B]], str | None]:
         """Give one page of what the caller sees, and the id to go on after (None at the end).
 
-        `where` maps columns to values. Raises InvalidRequest for an `after` that is not in the list.
+        `where` maps columns to values; `narrowed` is of `Resource.narrow`. Raises InvalidRequest (`after`).
         """
         newest_first = resource.newest_first if newest_first is None else newest_first
         if resource.written_behind:
@@ -71,6 +72,9 @@ class Records:
         for column, value in (where or {}).items():
             conditions.append(f"{column} = ?")
             values.append(value)
+        for condition, bound in narrowed:
+            conditions.append(f"({condition})")
+            values += bound
         sign, way = ("<", "DESC") if newest_first else (">", "ASC")
         if after is not None:
             place = await self._place(resource, after, caller)

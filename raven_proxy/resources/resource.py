@@ -5,7 +5,7 @@ Declarations only: nothing here reads a request or a row.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
@@ -28,6 +28,7 @@ __all__ = [
     "ActionCall",
     "Caller",
     "Change",
+    "Condition",
     "Operation",
     "Record",
     "Resource",
@@ -41,6 +42,9 @@ __all__ = [
 B = TypeVar("B", bound=msgspec.Struct)
 Role = Literal["viewer", "developer", "admin", "owner"]
 Operation = Literal["list", "get", "create", "change", "delete"]
+
+Condition = tuple[str, tuple[Any, ...]]
+"""A condition on rows, in SQL with a `?` for each of its values."""
 
 ROLES: tuple[Role, ...] = ("viewer", "developer", "admin", "owner")
 """The roles of contract section 4, the least first; each may do what those before it may."""
@@ -186,6 +190,8 @@ class Resource(msgspec.Struct, Generic[B], frozen=True, kw_only=True):
     operations: frozenset[Operation] = frozenset({"list", "get", "create", "change", "delete"})
     unique: tuple[str, ...] = ("name",)
     filters: tuple[str, ...] = ()  # columns that the query of a list may ask for, as camelCase
+    narrow: Callable[[Mapping[str, str]], Sequence[Condition]] | None = None  # what else that query asks for
+    queries: tuple[Query, ...] = ()  # the parameters that `narrow` reads
     newest_first: bool = False
     ids_rise: bool = False  # with time: then their order is the list's, and no other index is needed
     written_behind: bool = False  # rows are queued (`Storage.write_behind`): written before they are read

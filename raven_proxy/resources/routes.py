@@ -104,9 +104,10 @@ def _list_face(resource: Resource[Any], records: Callable[[], Records]) -> Face:
     async def serve(exchange: Exchange) -> Reply:
         query = _query(exchange.request)
         where = {column: query[name] for name, column in columns.items() if name in query}
-        limit = read_limit(query)
+        narrowed = resource.narrow(query) if resource.narrow is not None else ()
+        limit, after = read_limit(query), query.get("after")
         page, more = await records().find(
-            resource, caller_of(exchange), limit=limit, after=query.get("after"), where=where
+            resource, caller_of(exchange), limit=limit, after=after, where=where, narrowed=narrowed
         )
         shown = [await records().show(resource, record) for record in page]
         rest = exchange.request.rel_url.update_query(limit=str(limit), after=more or "")
@@ -116,6 +117,7 @@ def _list_face(resource: Resource[Any], records: Callable[[], Records]) -> Face:
     query = (
         *_PAGING,
         *(Query(name=name, type=str, summary=f"Only those with this {name}") for name in columns),
+        *resource.queries,
     )
     doc = Doc(
         summary=f"List: {resource.summary}", tag=resource.name, reply=resource, is_list=True, query=query

@@ -9,11 +9,12 @@ each writer that was active since then its last row. Sans-IO.
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 from .exchanges import RowIds
 
-__all__ = ["Cursor", "moment", "span"]
+__all__ = ["Cursor", "id_at", "moment", "span"]
 
 _WRITERS = 1 << 12  # the low bits of a row's id are its writer's
 _MOST = 64  # writers; the longest text is then 1,104 characters, which a header can carry
@@ -25,6 +26,11 @@ _clock = RowIds(0)
 def moment() -> int:
     """Give the id that a row made just now would have at least."""
     return _clock.next()
+
+
+def id_at(seconds: float) -> int:
+    """Give an id that every row that was made from this moment (Unix seconds) on is above."""
+    return min(max(0, moment() - span(time.time() - seconds + 1.0)), _LARGEST)
 
 
 def span(seconds: float) -> int:

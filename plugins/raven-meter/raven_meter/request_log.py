@@ -5,16 +5,22 @@ No prompt and no answer stands in them: who asked what model, how it ended, what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from raven_proxy.resources import Record, Resource
+from raven_proxy.faces import Query
+from raven_proxy.resources import Condition, Record, Resource, invalid
 
+from .cursor import id_at
 from .pricing import dollars
 
 __all__ = ["LOGS", "Logged"]
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class Logged(msgspec.Struct, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -47,6 +53,34 @@ class Shown(msgspec.Struct):
     cost: str
 
 
+def _narrow(query: Mapping[str, str]) -> list[Condition]:
+    """Read `from`, `to` and `q`. Raises InvalidRequest."""
+    found: list[Condition] = []
+    if "from" in query:
+        begin = _read_time(query["from"], "from")
+        # An exchange ends after it began, and its id rises with its end: earlier rows need not be looked at.
+        found.append(("created_at >= ? AND id >= ?", (begin, id_at(begin))))
+    if "to" in query:
+        found.append(("created_at < ?", (_read_time(query["to"], "to", days=1),)))
+    if "q" in query:
+        text = "%" + re.sub(r"([\\%_])", r"\\\1", query["q"]) + "%"
+        columns = ("request_id", "model", "error_code")
+        found.append((" OR ".join(f"{name} LIKE ? ESCAPE '\\'" for name in columns), (text,) * len(columns)))
+    return found
+
+
+def _read_time(text: str, param: str, *, days: int = 0) -> int:
+    """Read a time, or a day of UTC and `days` after it; in Unix seconds."""
+    try:
+        if _DAY.fullmatch(text):
+            return int((datetime.fromisoformat(text).replace(tzinfo=UTC) + timedelta(days=days)).timestamp())
+        moment = datetime.fromisoformat(text)
+        return int((moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        message = 'must be a day ("2026-01-31") or a time ("2026-01-31T12:00:00Z")'
+        raise invalid(param, message) from None
+
+
 async def _show(record: Record[Logged]) -> Mapping[str, Any]:
     return {"cost": dollars(record.body.cost_nano)}
 
@@ -62,6 +96,12 @@ LOGS: Resource[Logged] = Resource(
     operations=frozenset({"list", "get"}),
     unique=(),
     filters=("requestId", "keyId", "face", "model", "provider", "status", "outcome"),
+    narrow=_narrow,
+    queries=(
+        Query(name="from", summary="Begun at this time or day, or later"),
+        Query(name="to", summary="Begun before this time, or at this day or before"),
+        Query(name="q", summary="With this text in request id, model or error code"),
+    ),
     newest_first=True,
     ids_rise=True,
     written_behind=True,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
@@ -62,3 +64,33 @@ async def test_logs_page_and_filter(gateway: Any) -> None:
     assert [row["requestId"] for row in (await get(gateway, f"/logs?requestId={made[0]}"))[1]] == [made[0]]
     assert (await get(gateway, "/logs?outcome=cancelled"))[1] == []
     assert (await get(gateway, "/logs?status=200&model=mock/m"))[1] != []
+
+
+async def test_logs_are_found_by_time_and_by_words(gateway: Any, upstream: MockUpstream) -> None:
+    """`from` and `to` are times or days, `q` is in request id, model or error code; wildcards are letters."""
+    upstream.script(ScriptedReply.of_json({"error": {"message": "no"}}, status=400))
+    made = [await chat(gateway), await chat(gateway, model="mock/100%_sure"), await chat(gateway)]
+    now = datetime.now(UTC)
+    today, hour = now.date(), timedelta(hours=1)
+
+    async def found(**query: str) -> list[str]:
+        status, rows, _ = await get(gateway, f"/logs?face=openai-chat&{urlencode(query)}")
+        assert status == 200, rows
+        return [row["requestId"] for row in rows][::-1]
+
+    days = {"from": str(today - timedelta(days=1)), "to": str(today + timedelta(days=1))}
+    assert await found(**days) == made
+    assert await found(**{"from": (now - hour).isoformat(), "to": (now + hour).isoformat()}) == made
+    assert await found(**{"from": (now + hour).isoformat()}) == []
+    assert await found(to=(now - hour).strftime("%Y-%m-%dT%H:%M:%SZ")) == []
+    assert await found(to=str(today - timedelta(days=2))) == []
+    assert await found(q=made[2][8:]) == [made[2]]
+    assert await found(q="100%_") == [made[1]]
+    assert await found(q="0_%") == await found(q="\\") == []
+    [code] = {row["errorCode"] for row in (await get(gateway, "/logs?status=400"))[1]}
+    assert await found(q=code[2:-2]) == made[:1]
+    for name, text in (("from", "yesterday"), ("to", "2026-13-01"), ("to", "9999-12-31"), ("from", "")):
+        status, answer, _ = await get(gateway, f"/logs?{name}={text}")
+        assert (status, answer["error"]["param"]) == (400, name)
+    assert await found(**{"from": "0001-01-01"}) == made
+    assert await found(**{"from": "9999-12-31T00:00:00Z"}) == []
