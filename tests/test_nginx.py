@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from aiohttp import ClientSession, TCPConnector  # noqa: TID251 - the client's side of a test
+from aiohttp import ClientSession, DummyCookieJar, TCPConnector  # noqa: TID251 - the client's side of a test
 
 from raven_proxy import Exchange, hookimpl
 from raven_proxy.harness import ADMIN_KEY, GatewayStarter
@@ -201,6 +201,26 @@ async def test_the_clients_address_comes_through_and_cannot_be_forged(
             async with client.get("/v1/models", headers=forged) as reply:
                 assert reply.status == 200
     assert addresses == ["127.0.0.2"] * 4
+
+
+async def test_a_session_is_one_of_https(raven: GatewayStarter, nginx: Start) -> None:
+    """Its cookie is Secure; a page of this origin, port included, may change something, another may not."""
+    cheap = {"accounts": {"argon2_memory_kib": 19_456}}
+    gateway = await raven(base=("auth-keys", "accounts"), config=TRUST | {"plugin": cheap})
+    front = await nginx(gateway.url)
+    owner = {"email": "olga@example.com", "password": "a raven on a wire"}
+    async with front.client.post("/auth/setup", json=owner) as reply:
+        assert reply.status == 201
+        cookie, token = reply.headers["Set-Cookie"], (await reply.json())["csrfToken"]
+    assert "; Secure" in cookie
+    page = {"Cookie": cookie.partition(";")[0], "X-CSRF-Token": token}
+    foreign = ("http" + front.url.removeprefix("https"), front.url.rpartition(":")[0], "https://127.0.0.1:1")
+    connector = TCPConnector(ssl=front.trust)
+    async with ClientSession(connector=connector, cookie_jar=DummyCookieJar()) as client:
+        for origin, status in ((front.url, 201), *((one, 403) for one in foreign)):
+            headers = page | {"Origin": origin}
+            async with client.post(f"{front.url}/keys", json={"name": "k"}, headers=headers) as reply:
+                assert reply.status == status, origin
 
 
 async def test_connections_to_the_gateway_are_kept(

@@ -156,8 +156,9 @@ class Management:
         return _json([_show_entry(row) for row in rows])
 
     async def reconcile(self, exchange: Exchange) -> Reply:
-        """`POST /credits/reconcile`: compare the counters with the ledger and set them right."""
-        del exchange
+        """`POST /credits/reconcile`: compare the counters with the ledger and set them right, everybody's."""
+        if not _caller(exchange).is_operator:
+            raise Forbidden("Only who runs the gateway reconciles its books.")
         drifts = await self._books.reconcile()
         return _json({"drifts": [msgspec.to_builtins(drift) for drift in drifts]})
 

@@ -1,4 +1,4 @@
-"""Who may change what lies at a vendor: an organisation its own, who runs the gateway everybody's (T57)."""
+"""What is everybody's is for who runs the gateway; an organisation changes its own (T57)."""
 
 from __future__ import annotations
 
@@ -44,3 +44,18 @@ async def test_T57_an_organisations_admin_changes_their_own_account_only(
             wanted = (200, 1) if who in allowed else (403, 0)
             assert (status, len(upstream.seen) - before) == wanted, (who, path)
     assert (await house.operator("DELETE", "/v1/mock/assistants/1"))[0] == 200
+
+
+async def test_T57_an_organisations_owner_does_not_touch_everybodys(open_house: Any) -> None:
+    """Money that nobody paid, the books of all, the configuration: 403."""
+    house = await open_house(base=("auth-keys", "accounts", "meter", "openai"))
+    b = await house.found("B")
+    await house.add("boss@example.com", "owner", b)
+    boss = await house.sign_in("boss@example.com")
+    for path, body in (
+        ("/credits/grants", {"amount": "1000000"}), ("/credits/reconcile", {}), ("/reload", {}),
+        ("/orgs", {"name": "C"}),
+        ("/auth/setup", {"email": "x@example.com", "password": "a wire for a raven"}),
+    ):  # fmt: skip
+        assert (await boss("POST", path, body))[0] == 403, path
+        assert (await house.operator("POST", path, body))[0] in {200, 201}, path
