@@ -122,6 +122,9 @@ class Feed:
         gateway, face = self._gateway, exchange.face
         if gateway.is_draining or gateway.pipeline is not exchange.pipeline:
             return False
+        organization = gateway.organizations.get(principal.organization_id)
+        if organization is not None and not organization.is_active:
+            return False
         try:
             now = await call_first(exchange.pipeline.authenticate, exchange)
         except GatewayError:

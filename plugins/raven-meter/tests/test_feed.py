@@ -15,6 +15,7 @@ from raven_meter.exchanges import RowIds
 from raven_proxy import Exchange, Principal, hookimpl
 from raven_proxy.harness import ADMINISTRATOR
 from raven_proxy.mock import MockUpstream, ScriptedReply
+from raven_proxy.organizations import Organization
 from raven_proxy.sse import EventReader
 
 CHAT = {"model": "mock/m", "messages": [{"role": "user", "content": "a word that no log has"}]}
@@ -214,6 +215,16 @@ async def test_t147_who_may_no_longer_listen_is_cut_off(
         assert b"data:" not in listener.raw
     async with gateway.client.get("/logs/stream", headers=headers) as reply:
         assert reply.status == status
+
+
+async def test_an_organisation_that_is_switched_off_is_cut_off(raven: Any, upstream: MockUpstream) -> None:
+    people = People()
+    people.known = {"a": viewer()}
+    gateway = await raven([people], base=("meter", "openai"), upstreams=[upstream])
+    async with listening(gateway, headers={"Authorization": "Bearer a"}) as listener:
+        off = Organization(id="org_a", is_active=False)
+        gateway.gateway.organizations.replace({"org_a": off})
+        assert await listener.next() is None
 
 
 async def test_a_reload_and_a_drain_end_it(gateway: Any) -> None:
