@@ -110,9 +110,11 @@ class Accounts:
         token = await setup.offer_token(storage)
         if token is not None:
             gateway.announce("setup_token", token)
-        for topic in (orgs.NAME, members.NAME, sessions.TOPIC):
-            self._stops.append(storage.watch(topic, self._refresh))
-        await self._refresh()
+        for topic in (orgs.NAME, members.NAME):
+            self._stops.append(storage.watch(topic, self._refresh_people))
+        self._stops.append(storage.watch(sessions.TOPIC, self._directory.refresh_sessions))
+        await self._refresh_people()
+        await self._directory.refresh_sessions()
 
     @hookimpl
     async def shutdown(self) -> None:
@@ -154,8 +156,8 @@ class Accounts:
         if named is not None and self._organizations.get(named) is None:
             raise NotFound("There is no such organisation.")
 
-    async def _refresh(self) -> None:
-        await self._directory.refresh()
+    async def _refresh_people(self) -> None:
+        await self._directory.refresh_people()
         self._setup_digest = await setup.read_token(self._directory.storage)
 
     def _know_token(self, exchange: Exchange) -> Principal | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,7 @@ SCOPES: Mapping[str, frozenset[str]] = {
 _SEEN = "UPDATE sessions SET seen_at = ? WHERE digest = ? AND seen_at < ?"
 _SEEN_INTERVAL_S = 60
 _MAX_GONE = 10_000
+_BREATH = 500  # rows read before other work gets its turn
 
 
 class Seat(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,18 +74,32 @@ class Directory:
 
     async def refresh(self) -> None:
         """Read everything anew; from the next request on it holds."""
+        await self.refresh_people()
+        await self.refresh_sessions()
+
+    async def refresh_people(self) -> None:
+        """Read organisations and members anew."""
         async with self._refreshing:  # the one that began last must also end last
             organizations = _read_organizations(await self.storage.fetch_all("SELECT * FROM organizations"))
             open_ones = {one.id for one in organizations.values() if one.is_active}
-            members = await self.storage.fetch_all("SELECT * FROM members ORDER BY joined_ns, id")
-            sessions = await self.storage.fetch_all("SELECT * FROM sessions")
-            self._organizations.replace(organizations, {row["id"]: _read_member(row) for row in members})
-            self._users = {row["id"]: row["user_id"] for row in members}
-            self._seats = _gather(
-                _read_seat(row) for row in members if row["is_active"] and row["organization_id"] in open_ones
-            )
-            self._sessions = {row["digest"]: Session(**row) for row in sessions}
-            self._seen = {digest: at for digest, at in self._seen.items() if digest in self._sessions}
+            rows = await self.storage.fetch_all("SELECT * FROM members ORDER BY joined_ns, id")
+            members: dict[str, Member] = {}
+            seats: dict[str, tuple[Seat, ...]] = {}
+            async for row in _with_breath(rows):
+                members[row["id"]] = _read_member(row)
+                if row["is_active"] and row["organization_id"] in open_ones:
+                    seats[row["user_id"]] = (*seats.get(row["user_id"], ()), _read_seat(row))
+            self._organizations.replace(organizations, members)
+            self._users = {row["id"]: row["user_id"] for row in rows}
+            self._seats = seats
+
+    async def refresh_sessions(self) -> None:
+        """Read the sessions anew."""
+        async with self._refreshing:
+            rows = await self.storage.fetch_all("SELECT * FROM sessions")
+            sessions = {row["digest"]: Session(**row) async for row in _with_breath(rows)}
+            self._sessions = sessions
+            self._seen = {digest: at for digest, at in self._seen.items() if digest in sessions}
 
     async def find(self, session_id: str) -> tuple[Session, tuple[Seat, ...]] | None:
         """Give a session that is good now, and its person's seats; None if there is none."""
@@ -133,11 +148,12 @@ class Directory:
             self.storage.write_behind(_SEEN, (now, digest, now))
 
 
-def _gather(seats: Iterable[Seat]) -> dict[str, tuple[Seat, ...]]:
-    gathered: dict[str, tuple[Seat, ...]] = {}
-    for seat in seats:
-        gathered[seat.user_id] = (*gathered.get(seat.user_id, ()), seat)
-    return gathered
+async def _with_breath(rows: Iterable[Row]) -> AsyncIterator[Row]:
+    """Give rows one by one, and other work of the event loop its turn now and then."""
+    for number, row in enumerate(rows, 1):
+        yield row
+        if not number % _BREATH:
+            await asyncio.sleep(0)
 
 
 def _read_organizations(rows: Iterable[Row]) -> dict[str, Organization]:

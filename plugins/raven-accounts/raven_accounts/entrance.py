@@ -87,7 +87,7 @@ class Entrance:
         if user is None or not is_right:
             raise _not_you()
         await self._throttle.give_back(email, address)
-        await self._directory.refresh()  # another worker may have made them a member just now
+        await self._directory.refresh_people()  # another worker may have made them a member just now
         if not self._directory.seats_of(user["id"]):
             raise _not_you()
         await self._renew_digest(user, login.password)
