@@ -26,6 +26,7 @@ from .exchange import (
     Usage,
 )
 from .faces import Call, Dialect, Face, Stage, read_nothing
+from .findings import Finding
 from .hookspecs import hookimpl
 from .providers import ModelInfo, Provider, Tally, UsageTap
 
@@ -37,6 +38,7 @@ __all__ = [
     "Dialect",
     "Exchange",
     "Face",
+    "Finding",
     "Forbidden",
     "GatewayError",
     "InvalidRequest",

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from .errors import ConfigError, Forbidden, GatewayError
 from .exchange import Exchange, Reply
+from .explain import explain_face
 from .faces import Doc, Face, Query, read_nothing
 from .model_list import get_model, list_models
 
@@ -44,7 +45,7 @@ class Reloaded(msgspec.Struct):
 
 def core_faces(gateway: Gateway) -> tuple[Face, ...]:
     """Build the faces that need no plugin."""
-    return (*_health(gateway), _reload(gateway), _OPENAPI, *_MODELS)
+    return (*_health(gateway), _reload(gateway), explain_face(), _OPENAPI, *_MODELS)
 
 
 def _health(gateway: Gateway) -> tuple[Face, ...]:

@@ -14,6 +14,9 @@ closed. Stages fail closed too. `finish_exchange` and `observe_event` fail quiet
     startup → (authenticate → check_request → answer → choose_upstreams
                → provide_credential → before_send → open_stage → check_reply
                → settle_exchange → finish_exchange)* → shutdown
+    beside requests: observe_event, find_principal, explain_exchange
+
+One list, and that is why it has so many lines.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from .events import Event
     from .exchange import Candidate, Credential, Exchange, Principal, Reply
     from .faces import Face, Stage
+    from .findings import Finding
     from .gateway import Gateway
     from .providers import ModelInfo
     from .resources import Resource
@@ -297,4 +301,31 @@ async def observe_event(event: Event) -> None:
         @hookimpl
         async def observe_event(self, event):
             self.seen[event.type] = self.seen.get(event.type, 0) + 1
+    """
+
+
+@hookspec(firstresult=True)
+async def find_principal(key_id: str) -> Principal | None:
+    """Say who a caller is that is known by an id and not by a secret, for `/explain`; None if unknown.
+
+    The first plugin that knows the id answers. Whether the caller may ask about it is the core's to judge.
+
+        @hookimpl
+        async def find_principal(self, key_id):
+            return self.principals.get(key_id)
+    """
+
+
+@hookspec
+async def explain_exchange(exchange: Exchange) -> Sequence[Finding] | None:
+    """Say which of the plugin's rules would apply to a request that is only imagined, and why not the others.
+
+    All are called, in the order of the gates, for a request that the core would let pass. It takes nothing,
+    counts nothing, writes nothing and calls nobody. It may narrow `exchange.candidates` as `check_request`
+    does. Raising fails `/explain` and nothing else.
+
+        @hookimpl
+        async def explain_exchange(self, exchange):
+            verdict = "refuses" if is_night() else "allows"
+            return [Finding(rule="opening hours", verdict=verdict, reason="Open from 6 to 22.")]
     """

@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from .routes import Routes
     from .upstream import Upstream
 
-__all__ = ["HookCall", "Pipeline", "PlainCall", "call_all", "call_first", "is_cancelled", "settle"]
+__all__ = [
+    "HookCall",
+    "Pipeline",
+    "PlainCall",
+    "call_all",
+    "call_each",
+    "call_first",
+    "is_cancelled",
+    "settle",
+]
 
 _log = structlog.get_logger("raven_proxy.pipeline")
 
@@ -87,6 +96,8 @@ class Pipeline:
         self.check_reply = hooks["check_reply"]
         self.finish_exchange = hooks["finish_exchange"]
         self.observe_event = hooks["observe_event"]
+        self.find_principal = hooks["find_principal"]
+        self.explain_exchange = hooks["explain_exchange"]
         self.logs_access = config.access_log and config.log_level in {"debug", "info"}
         self._document = b""
         self.in_flight = 0
@@ -110,6 +121,11 @@ async def call_first(calls: tuple[HookCall, ...], subject: Any) -> Any:
         if result is not None:
             return result
     return None
+
+
+async def call_each(calls: tuple[HookCall, ...], subject: Any) -> list[tuple[str, Any]]:
+    """Call every plugin in order; give each one's name and answer."""
+    return [(call.plugin, await _call(call, subject)) for call in calls]
 
 
 async def call_all(calls: tuple[HookCall, ...], subject: Any) -> None:

@@ -38,6 +38,7 @@ _generation = itertools.count(1)
 _ASYNC_HOOKS = (
     "startup", "shutdown", "authenticate", "check_request", "answer", "choose_upstreams",
     "provide_credential", "before_send", "check_reply", "finish_exchange", "observe_event",
+    "find_principal", "explain_exchange",
 )  # fmt: skip
 _PLAIN_HOOKS = ("open_stage", "settle_exchange")
 

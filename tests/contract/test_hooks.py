@@ -22,6 +22,7 @@ from raven_proxy import (
     Credential,
     Exchange,
     Face,
+    Finding,
     ModelInfo,
     Outcome,
     Principal,
@@ -831,3 +832,51 @@ async def test_hook_observe_event(raven: GatewayStarter, upstream: MockUpstream)
     gateway.gateway.publish(event)
     await gateway.reload()  # the old plugins are there until they were told
     await upstream.wait_until(lambda: len(told) == 2 and not old.in_flight)
+
+
+async def test_hook_find_principal(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    """The first plugin that knows an id answers; the id is what was asked."""
+    asked: list[str] = []
+
+    class Nobody:
+        @hookimpl
+        async def find_principal(self, key_id: str) -> Principal | None:
+            asked.append(key_id)
+            return None
+
+    class Somebody:
+        @hookimpl
+        async def find_principal(self, key_id: str) -> Principal | None:
+            return Principal(key_id=key_id)
+
+    gateway = await raven([Nobody, Somebody], upstreams=[upstream])
+    question = {
+        "keyId": "key_a",
+        "body": {"model": "mock/m", "messages": [{"role": "user", "content": "Hi"}]},
+    }
+    async with gateway.client.post("/explain", json=question) as answer:
+        assert (await answer.json())["key"]["id"] == "key_a"
+    assert asked == ["key_a"]
+
+
+async def test_hook_explain_exchange(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    """All are asked in order about an exchange that is judged already; the first refusal is the error."""
+
+    class Early:
+        @hookimpl
+        async def explain_exchange(self, exchange: Exchange) -> list[Finding]:
+            assert exchange.model == "mock/m"
+            return [Finding(rule="early", verdict="refuses", reason="No.", status=403, code="forbidden")]
+
+    class Late:
+        @hookimpl
+        async def explain_exchange(self) -> list[Finding]:
+            return [Finding(rule="late", verdict="allows", reason="Yes.")]
+
+    gateway = await raven([Early, Late], upstreams=[upstream])
+    question = {"body": {"model": "mock/m", "messages": [{"role": "user", "content": "Hi"}]}}
+    async with gateway.client.post("/explain", json=question) as answer:
+        told = await answer.json()
+    assert [one["rule"] for one in told["findings"]][-2:] == ["early", "late"]
+    assert (told["outcome"], told["error"]["rule"]) == ("refused", "early")
+    assert not upstream.seen

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from raven_proxy import Exchange, Forbidden, hookimpl
+from raven_proxy import Exchange, Finding, Forbidden, GatewayError, hookimpl
+from raven_proxy.findings import Verdict
 from raven_proxy.gateway import Gateway
 from raven_proxy.headers import is_inside
 from raven_proxy.organizations import Organization, Organizations
@@ -89,6 +90,35 @@ class Access:
         organization = self._organizations.get(principal.organization_id)
         if organization is not None and not allows(organization, candidate.upstream):
             raise violation(organization)
+
+    @hookimpl
+    async def explain_exchange(self, exchange: Exchange) -> list[Finding]:
+        """Say whether host, address and regions would do, and which places are left out."""
+        principal = exchange.principal
+        assert principal is not None
+        before = exchange.candidates
+        organization = self._organizations.get(principal.organization_id)
+        try:
+            await self.check_request(exchange)
+        except GatewayError as error:
+            return [Finding.refusing("access", error)]
+        if organization is None or (
+            organization.ip_allowlist is None and organization.allowed_regions is None
+        ):
+            reason = "The organization allows every address and every region."
+            return [Finding(rule="access", verdict="passes_over", reason=reason)]
+        kept = set(exchange.candidates)
+        left_out = [one.upstream.label for one in before if one not in kept]
+        found = []
+        if organization.ip_allowlist is not None:
+            reason = f"{exchange.client_address} is in the organization's allowlist."
+            found.append(Finding(rule="address", verdict="allows", reason=reason))
+        if organization.allowed_regions is not None:
+            regions = ", ".join(organization.allowed_regions)
+            reason = f"Allowed are {regions}." + (f" Left out: {', '.join(left_out)}." if left_out else "")
+            verdict: Verdict = "changes" if left_out else "allows"
+            found.append(Finding(rule="data residency", verdict=verdict, reason=reason))
+        return found
 
 
 def _check_address(exchange: Exchange, organization: Organization) -> None:

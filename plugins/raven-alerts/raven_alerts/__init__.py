@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from raven_proxy import ConfigError, Exchange, Face, Reply, hookimpl, read_nothing
+from raven_proxy import ConfigError, Exchange, Face, Finding, GatewayError, Reply, hookimpl, read_nothing
 from raven_proxy.events import Event
 from raven_proxy.faces import Doc
 from raven_proxy.gateway import Gateway
@@ -113,6 +113,22 @@ class Alerts:
     async def check_request(self, exchange: Exchange) -> None:
         """Refuse what could only go to paused upstreams (429)."""
         self._pauses.check_all(exchange)
+
+    @hookimpl
+    async def explain_exchange(self, exchange: Exchange) -> list[Finding]:
+        """Say which places are paused."""
+        try:
+            self._pauses.check_all(exchange)
+        except GatewayError as error:
+            return [Finding.refusing("paused providers", error)]
+        organization_id = exchange.principal.organization_id if exchange.principal is not None else ""
+        names = [one.upstream for one in exchange.candidates]
+        paused = [one.label for one in names if self._pauses.is_paused(one.name, organization_id)]
+        if not paused:
+            return [
+                Finding(rule="paused providers", verdict="allows", reason="None of the places is paused.")
+            ]
+        return [Finding(rule="paused providers", verdict="changes", reason=f"Paused: {', '.join(paused)}.")]
 
     @hookimpl
     async def provide_credential(self, exchange: Exchange) -> None:

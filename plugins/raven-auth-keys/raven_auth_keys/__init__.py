@@ -17,7 +17,7 @@ from typing import Any
 import click
 import msgspec
 
-from raven_proxy import Exchange, Forbidden, NotFound, Principal, Unauthenticated, hookimpl
+from raven_proxy import Exchange, Finding, Forbidden, NotFound, Principal, Unauthenticated, hookimpl
 from raven_proxy.gateway import Gateway
 from raven_proxy.headers import is_inside
 from raven_proxy.organizations import Organizations
@@ -108,7 +108,7 @@ class AuthKeys:
         if not compare_digest(entry.digest, digest) or now >= entry.expires_at:
             raise _bad_key()
         if entry.networks is not None and not is_inside(exchange.client_address, entry.networks):
-            raise Forbidden("This key may not be used from this address.", code="ip_not_allowed")
+            raise _elsewhere()
         principal = self._organizations.bind(entry.principal)
         if principal is None:  # its organisation or its member is gone
             raise _bad_key()
@@ -117,6 +117,24 @@ class AuthKeys:
         if "x-org-id" in headers and (exchange.face.scope or "").startswith("admin:"):
             return self._act_for(principal, headers["x-org-id"])
         return principal
+
+    @hookimpl
+    async def find_principal(self, key_id: str) -> Principal | None:
+        """Give the caller that a key's id stands for."""
+        entry = self._find(key_id)
+        return None if entry is None else self._organizations.bind(entry.principal)
+
+    @hookimpl
+    async def explain_exchange(self, exchange: Exchange) -> list[Finding]:
+        """Say whether the key would be accepted now, from this address."""
+        entry = self._find(exchange.principal.key_id) if exchange.principal is not None else None
+        if entry is None:
+            return []
+        if time.time() >= entry.expires_at:
+            return [Finding.refusing("key", _bad_key())]
+        if entry.networks is not None and not is_inside(exchange.client_address, entry.networks):
+            return [Finding.refusing("key", _elsewhere())]
+        return [Finding(rule="key", verdict="allows", reason="It is active.")]
 
     async def refresh(self) -> None:
         """Read the keys anew; from the next request on the new ones hold."""
@@ -132,9 +150,16 @@ class AuthKeys:
         self._organizations.require(organization_id)
         return msgspec.structs.replace(principal, organization_id=organization_id)
 
+    def _find(self, key_id: str) -> Entry | None:
+        return next((one for one in self._entries.values() if one.principal.key_id == key_id), None)
+
     def _touch(self, key_id: str, now: float) -> None:
         self._touch_after[key_id] = now + _TOUCH_INTERVAL_S
         self._storage.write_behind(_TOUCH, (int(now), key_id, int(now)))
+
+
+def _elsewhere() -> Forbidden:
+    return Forbidden("This key may not be used from this address.", code="ip_not_allowed")
 
 
 def _bad_key() -> Unauthenticated:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from raven_proxy import Candidate, Credential, Exchange, InvalidRequest, hookimpl
+from raven_proxy import Candidate, Credential, Exchange, Finding, GatewayError, InvalidRequest, hookimpl
 from raven_proxy.errors import NoActiveKey
 
 __all__ = ["Byok"]
@@ -38,6 +38,19 @@ class Byok:
             place = _place(exchange.candidates[0])
             exchange.notes[_NOTE] = place
             exchange.candidates = tuple(c for c in exchange.candidates if _place(c) == place)
+
+    @hookimpl
+    async def explain_exchange(self, exchange: Exchange) -> list[Finding]:
+        """Say whose key would be used."""
+        if _HEADER not in exchange.headers:
+            return []
+        try:
+            await self.check_request(exchange)
+        except GatewayError as error:
+            return [Finding.refusing("X-Provider-Key", error)]
+        places = ", ".join(one.upstream.label for one in exchange.candidates)
+        reason = f"The caller's own key goes to {places} and nowhere else."
+        return [Finding(rule="X-Provider-Key", verdict="changes", reason=reason)]
 
     @hookimpl
     async def provide_credential(self, exchange: Exchange) -> Credential | None:

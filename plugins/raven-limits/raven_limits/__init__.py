@@ -12,12 +12,13 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from raven_proxy import Exchange, hookimpl
+from raven_proxy import Exchange, Finding, hookimpl
 from raven_proxy.config import Plan
 from raven_proxy.gateway import Gateway
 
 from .admission import Admissions
 from .estimates import Estimates
+from .explain import explain
 from .rules import RuleBook
 from .strangers import Strangers
 
@@ -48,6 +49,9 @@ class Limits:
 
     def __init__(self, config: Config | None = None) -> None:
         self._config = config or Limits.Config()
+        self._gateway: Gateway
+        self._rules: RuleBook
+        self._estimates: Estimates
         self._admissions: Admissions
         self._strangers: Strangers
 
@@ -55,14 +59,15 @@ class Limits:
     async def startup(self, gateway: Gateway) -> None:
         """Look the plans up. Raises ConfigError for one that does not exist."""
         config = self._config
-        rules = RuleBook(
+        self._gateway = gateway
+        self._rules = rules = RuleBook(
             gateway.config.all_plans(),
             default_plan=config.default_plan,
             organizations=config.organizations,
             members=config.members,
             models=config.models,
         )
-        estimates = Estimates(
+        self._estimates = estimates = Estimates(
             config.assumed_output_tokens, config.counted_output_tokens, config.minimum_tokens
         )
         self._admissions = Admissions(gateway, rules, estimates)
@@ -77,6 +82,11 @@ class Limits:
     async def check_request(self, exchange: Exchange) -> None:
         """Take what the request needs, or refuse it."""
         await self._admissions.admit(exchange)
+
+    @hookimpl
+    async def explain_exchange(self, exchange: Exchange) -> list[Finding]:
+        """Say what is limited, and how much of it is in use."""
+        return await explain(exchange, self._rules, self._estimates, self._gateway.counters)
 
     @hookimpl
     def settle_exchange(self, exchange: Exchange) -> None:

@@ -14,7 +14,7 @@ import click
 import msgspec
 from msgspec import Meta
 
-from raven_proxy import Exchange, Face, Reply, Unauthenticated, hookimpl, read_nothing
+from raven_proxy import Exchange, Face, Finding, Reply, Unauthenticated, hookimpl, read_nothing
 from raven_proxy.gateway import Gateway
 from raven_proxy.resources import Resource
 from raven_proxy.storage import Storage
@@ -27,6 +27,7 @@ from .catalogue import load_packaged, operator
 from .catalogue.command import catalogue
 from .command import reconcile
 from .exchanges import migrate
+from .explain import explain
 from .feed import Feed
 from .journal import Fsync, Journal
 from .keeper import Keeper
@@ -174,6 +175,11 @@ class Meter:
     async def before_send(self, exchange: Exchange) -> None:
         """Write down that it goes upstream."""
         self._accounting.record_admission(exchange)
+
+    @hookimpl
+    async def explain_exchange(self, exchange: Exchange) -> list[Finding]:
+        """Say what it would cost, and what bounds its caller."""
+        return await explain(exchange, self._accounting, self._books, self._gateway.counters)
 
     @hookimpl
     def settle_exchange(self, exchange: Exchange) -> None:

@@ -82,12 +82,12 @@ class Accounting:
         admission = exchange.notes[_NOTE] = Admission(time.time())
         if exchange.face.dialect.is_free:
             return
-        tariffs = [self._tariff_of(exchange, candidate) for candidate in exchange.candidates]
+        tariffs = [self.tariff_of(exchange, candidate) for candidate in exchange.candidates]
         bounds = self._books.bounds(principal, admission.at)
         if not bounds.counters:
             return
-        self._check_bounded(exchange)
-        estimate = self._estimate(exchange, tariffs, admission.prompt_of(exchange))
+        self.check_bounded(exchange)
+        estimate = self.estimate(exchange, tariffs, admission.prompt_of(exchange))
         denial = await self._gateway.counters.take(bounds.claims(estimate))
         if denial is not None:
             raise self._books.refusal(denial)
@@ -111,7 +111,7 @@ class Accounting:
             self._assume_usage(exchange)
         if exchange.outcome is Outcome.CANCELLED and exchange.usage is None:
             _charge_prompt(exchange)
-        exchange.cost_nano = cost = self._tariffs.price(exchange, rate_multiplier=_rate(principal))
+        exchange.cost_nano = cost = self._tariffs.price(exchange, rate_multiplier=self.rate_of(principal))
         at = admission.at if isinstance(admission, Admission) else None
         if cost is not None and exchange.candidate is not None and not exchange.stream:
             exchange.response_headers["X-Raven-Cost"] = dollars(cost)
@@ -133,11 +133,11 @@ class Accounting:
         if now is not held and (new := [name for name in now if name not in held]):
             self._gateway.tasks.begin(self._books.settle(new, 0, cost), "settle")
 
-    def _tariff_of(self, exchange: Exchange, candidate: Candidate) -> Tariff | None:
+    def tariff_of(self, exchange: Exchange, candidate: Candidate) -> Tariff | None:
         """Find what a candidate costs; None where it may cost nothing. Raises InvalidRequest."""
         model = candidate.model or exchange.model
         if model is None:
-            return None  # files and lists cost nothing that a price says; see `_check_bounded`
+            return None  # files and lists cost nothing that a price says; see `check_bounded`
         upstream = candidate.upstream
         tariff = self._tariffs.find(upstream.preset, model)
         if tariff is None and not self._lets_unpriced(exchange) and not _is_own(upstream):
@@ -149,7 +149,7 @@ class Accounting:
             )
         return tariff
 
-    def _check_bounded(self, exchange: Exchange) -> None:
+    def check_bounded(self, exchange: Exchange) -> None:
         """Refuse what may cost anything where it must not: a request that names no model, a batch of unknown
         size. Raises InvalidRequest.
         """
@@ -186,7 +186,13 @@ class Accounting:
                 assumed_output_tokens=self._assumed_output_tokens,
             )
 
-    def _estimate(self, exchange: Exchange, tariffs: Sequence[Tariff | None], prompt: int) -> int:
+    @staticmethod
+    def rate_of(principal: Principal | None) -> Decimal:
+        """Give the multiplier of a caller's prices."""
+        value = principal.attributes.get("rate_multiplier") if principal is not None else None
+        return Decimal(str(value)) if value is not None else ONE
+
+    def estimate(self, exchange: Exchange, tariffs: Sequence[Tariff | None], prompt: int) -> int:
         """Give what the dearest of the candidates may cost, in nano-dollars."""
         most = 0
         for candidate, tariff in zip(exchange.candidates, tariffs, strict=True):
@@ -201,7 +207,7 @@ class Accounting:
                 assumed_output_tokens=self._assumed_output_tokens,
             )
             most = max(most, estimate)
-        rate = _rate(exchange.principal)
+        rate = self.rate_of(exchange.principal)
         return most if rate is ONE else int(most * rate)
 
 
@@ -226,8 +232,3 @@ def _is_own(upstream: Upstream) -> bool:
         return not ipaddress.ip_address(upstream.host.strip("[]")).is_global
     except ValueError:
         return "." not in upstream.host or upstream.host.endswith(_OWN_NAMES)
-
-
-def _rate(principal: Principal | None) -> Decimal:
-    value = principal.attributes.get("rate_multiplier") if principal is not None else None
-    return Decimal(str(value)) if value is not None else ONE

@@ -160,6 +160,17 @@ class Books:
         self._kept[caller] = bounds
         return bounds
 
+    def list_budgets(self) -> Sequence[Budget]:
+        """List every budget that is in force."""
+        return self._budgets
+
+    def name_of(self, counter: str) -> str:
+        """Say in words what a counter counts for."""
+        if not counter.startswith("budget:"):
+            return "balance"
+        name = next((b.name for b in self._budgets if counter.startswith(f"budget:{b.id}:")), "?")
+        return f"budget {name!r}"
+
     async def settle(self, counters: Sequence[str], held: int, cost: int) -> None:
         """End a hold on counters. Out of reach, they are tried again: the ledger has the charge."""
         while True:
@@ -179,9 +190,9 @@ class Books:
                 status=402,
                 code="insufficient_balance",
             )
-        name = next((b.name for b in self._budgets if claim.key.startswith(f"budget:{b.id}:")), "?")
         return Refused(
-            f"The budget {name!r} does not cover this request: it may cost ${need}, and ${left} is left.",
+            f"The {self.name_of(claim.key)} does not cover this request: it may cost ${need}, "
+            f"and ${left} is left.",
             status=402,
             code="budget_exceeded",
         )

@@ -20,7 +20,7 @@ from raven_proxy import Usage
 from .catalogue.entries import ModelEntry, Price, Rates
 from .catalogue.operator import OperatorModel
 
-__all__ = ["NANO", "ONE", "Tariff", "cost_nano", "current_rates", "dollars", "tariff_of"]
+__all__ = ["NANO", "ONE", "Tariff", "cost_nano", "current_rates", "dollars", "per_million", "tariff_of"]
 
 NANO = 10**9
 _SCALE = 10**15  # prices are kept in units of 10^-15 dollars: the catalogue has some with 14 decimals
@@ -41,6 +41,11 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True):
     multiplier_ppm: int = _PPM
     flat: tuple[int, ...] | None = None  # a price for each of `_KINDS`, where nothing else is charged
 
+    @property
+    def multiplier(self) -> Decimal:
+        """The model's own multiplier."""
+        return Decimal(self.multiplier_ppm) / _PPM
+
     def price_text(self, prompt_tokens: int, completion_tokens: int) -> int | None:
         """Price a plain prompt and answer, in nano-dollars; None where more than tokens plays a part."""
         if self.flat is None:
@@ -55,6 +60,11 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True):
             if steps is not None:
                 return next(price for start, price in reversed(steps) if prompt_tokens > start)
         return 0
+
+
+def per_million(tariff: Tariff) -> dict[str, str]:
+    """Write a tariff's first prices in US dollars, by kind: of tokens for a million, else for each."""
+    return {kind: format(Decimal(steps[0][1]) / _SCALE, "f") for kind, steps in tariff.steps.items()}
 
 
 def tariff_of(
