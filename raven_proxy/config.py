@@ -30,7 +30,7 @@ __all__ = [
 FIRST_PARTY = (
     "auth-keys", "accounts", "access", "idempotency", "limits", "meter", "alerts", "webhooks", "guardrails",
     "cache", "byok", "providers", "routing", "openai", "anthropic", "gemini", "bedrock", "cohere", "ollama",
-    "video", "docs", "console", "telemetry", "demo",
+    "video", "docs", "console", "telemetry", "demo", "bodies",
 )  # fmt: skip
 """Entry-point names of this project's own plugins, in their default order of call."""
 

@@ -38,9 +38,9 @@ class Sealer:
     def __init__(self, secret: bytes, former: Sequence[bytes] = ()) -> None:
         self._ciphers = [AESGCM(hmac.digest(one, _PURPOSE, hashlib.sha256)) for one in (secret, *former)]
 
-    def seal(self, text: str, place: str) -> bytes:
-        """Encrypt `text` for one place ("providers/prov_1/api_key")."""
-        hint = text[-_HINT_BYTES:].encode() if len(text) >= _MIN_FOR_HINT else b""
+    def seal(self, text: str, place: str, *, show_hint: bool = True) -> bytes:
+        """Encrypt `text` for one place ("providers/prov_1/api_key"); what is no key shows no hint."""
+        hint = text[-_HINT_BYTES:].encode() if show_hint and len(text) >= _MIN_FOR_HINT else b""
         head = _VERSION + bytes([len(hint)]) + hint
         nonce = os.urandom(_NONCE_BYTES)
         return head + nonce + self._ciphers[0].encrypt(nonce, text.encode(), head + place.encode())
