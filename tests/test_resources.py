@@ -24,7 +24,7 @@ from raven_proxy.resources import (
     Secret,
     Unkept,
     invalid,
-)  # fmt: skip
+)
 
 SCOPES = frozenset({"admin:read", "admin:write"})
 PEOPLE = {

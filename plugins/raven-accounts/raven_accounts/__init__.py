@@ -16,7 +16,17 @@ import click
 import msgspec
 from msgspec import Meta
 
-from raven_proxy import Exchange, Face, Forbidden, NotFound, Principal, Unauthenticated, hookimpl
+from raven_proxy import (
+    Exchange,
+    Face,
+    Finding,
+    Forbidden,
+    GatewayError,
+    NotFound,
+    Principal,
+    Unauthenticated,
+    hookimpl,
+)
 from raven_proxy.gateway import Gateway
 from raven_proxy.organizations import Organizations
 from raven_proxy.resources import Resource
@@ -155,6 +165,21 @@ class Accounts:
         named = exchange.params.get("organization")
         if named is not None and self._organizations.get(named) is None:
             raise NotFound("There is no such organisation.")
+
+    @hookimpl
+    async def find_principal(self, key_id: str) -> Principal | None:
+        """Give the caller that a member's id stands for, as a session of theirs would be."""
+        seat = self._directory.seat_of(key_id)
+        return seat.principal if seat is not None else None
+
+    @hookimpl
+    async def explain_exchange(self, exchange: Exchange) -> list[Finding]:
+        """Say whether the caller's organisation is there and on."""
+        try:
+            await self.check_request(exchange)
+        except GatewayError as error:
+            return [Finding.refusing("organization", error)]
+        return [Finding(rule="organization", verdict="allows", reason="It is switched on.")]
 
     async def _refresh_people(self) -> None:
         await self._directory.refresh_people()

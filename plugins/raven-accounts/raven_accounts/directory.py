@@ -124,6 +124,11 @@ class Directory:
         """Give where a person is a member now, the oldest first."""
         return self._seats.get(user_id, ())
 
+    def seat_of(self, member_id: str) -> Seat | None:
+        """Give a member's seat, if they and their organisation are active."""
+        seats = self.seats_of(self._users.get(member_id, ""))
+        return next((seat for seat in seats if seat.member_id == member_id), None)
+
     def visible_to(self, caller: Caller) -> tuple[str, ...] | None:
         """Give the organisations that a caller may know of; None for all."""
         if caller.is_operator:

@@ -210,13 +210,12 @@ class Entrance:
         return reply_json(welcome, headers=_headers(cookie))
 
     def _show_organizations(self, seats: tuple[Seat, ...]) -> list[OrganizationShown]:
-        known = self._gateway.organizations
-        names = {seat.organization_id: known.get(seat.organization_id) for seat in seats}
-        return [
-            OrganizationShown(id=seat.organization_id, name=one.name if one else "", role=seat.role)
-            for seat in seats
-            for one in (names[seat.organization_id],)
-        ]
+        shown = []
+        for seat in seats:
+            organization = self._gateway.organizations.get(seat.organization_id)
+            name = organization.name if organization is not None else ""
+            shown.append(OrganizationShown(id=seat.organization_id, name=name, role=seat.role))
+        return shown
 
 
 def is_tls(exchange: Exchange) -> bool:

@@ -59,3 +59,23 @@ async def test_T57_an_organisations_owner_does_not_touch_everybodys(open_house: 
     ):  # fmt: skip
         assert (await boss("POST", path, body))[0] == 403, path
         assert (await house.operator("POST", path, body))[0] in {200, 201}, path
+
+
+async def test_explain_knows_people_and_organisations(house: House) -> None:
+    """What a member's session may do, to who may see them; a key of a member who is gone is nobody's."""
+    ann = await house.add("ann@example.com", "viewer")
+    question = {
+        "keyId": ann["id"],
+        "body": {"model": "demo/chat", "messages": [{"role": "user", "content": "hi"}]},
+    }
+    status, told = await house.operator("POST", "/explain", question)
+    assert (status, told["outcome"], told["error"]["code"]) == (200, "refused", "missing_scope")
+    path = f"/orgs/org_default/members/{ann['id']}"
+    assert (await house.operator("PATCH", path, {"role": "developer"}))[0] == 200
+    _, told = await house.operator("POST", "/explain", question)
+    (found,) = [one for one in told["findings"] if one["plugin"] == "accounts"]
+    assert (found["rule"], found["verdict"]) == ("organization", "allows")
+    b = await house.found("B")
+    await house.add("boss@example.com", "owner", b)
+    boss = await house.sign_in("boss@example.com")
+    assert (await boss("POST", "/explain", question))[0] == 404
