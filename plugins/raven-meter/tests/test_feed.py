@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -281,3 +284,17 @@ async def test_nobody_listening_costs_nothing(gateway: Any, monkeypatch: pytest.
         name = await chat(gateway)
         assert (await listener.next())["requestId"] == name
     assert [sql for sql in asked if "exchanges" in sql]
+
+
+async def test_the_readmes_curl_line_runs(gateway: Any) -> None:
+    """It opens the feed, and ends where it says that it does."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    [line] = [text for text in re.findall(r"(?ms)^```sh\n(.*?)^```$", readme) if "/logs/stream" in text]
+    line = line.replace("http://127.0.0.1:4000", gateway.url).replace("curl ", "curl -sS --fail ")
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-euo", "pipefail", "-c", line,
+        stdout=asyncio.subprocess.PIPE, env={**os.environ, "RAVEN_KEY": gateway.key},
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    assert output.startswith(b"retry: 1000\nid: ")
