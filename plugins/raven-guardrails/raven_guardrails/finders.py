@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
@@ -15,6 +16,8 @@ from .rules import InvalidRule, Patterns, Pii, PromptInjection, Topics
 
 __all__ = ["Finder", "make_finder"]
 
+_Tree = dict[str, "_Tree"]
+_SPACE = r"[\s\x{a0}]{1,8}"
 _SPACES = re.compile(r"\s+")
 # Scripts that write no spaces between words.
 _UNSPACED = re.compile(
@@ -43,11 +46,8 @@ class _Matches:
             yield from find_spans(compiled, text)
 
 
-def make_finder(config: msgspec.Struct) -> Finder | None:
-    """Make the finder of a type's config; None for types that do not point at characters.
-
-    Raises InvalidRule for a pattern that RE2 does not take.
-    """
+@lru_cache(maxsize=512)
+def _make_finder(config: Topics | Pii | Patterns | PromptInjection) -> Finder:
     if isinstance(config, Topics):
         return _Matches(_needles_of(config))
     if isinstance(config, Pii):
@@ -55,9 +55,15 @@ def make_finder(config: msgspec.Struct) -> Finder | None:
     if isinstance(config, Patterns):
         flags = "i" if config.ignore_case else ""
         return _Matches(tuple(_read(one, flags, index) for index, one in enumerate(config.patterns)))
-    if isinstance(config, PromptInjection):
-        return Injection(config.threshold)
-    return None
+    return Injection(config.threshold)
+
+
+def make_finder(config: msgspec.Struct) -> Finder | None:
+    """Make the finder of a type's config; None for types that do not point at characters.
+
+    Raises InvalidRule for a pattern that RE2 does not take.
+    """
+    return _make_finder(config) if isinstance(config, Topics | Pii | Patterns | PromptInjection) else None
 
 
 def _read(pattern: str, flags: str, index: int) -> Needle:
@@ -70,9 +76,9 @@ def _read(pattern: str, flags: str, index: int) -> Needle:
 
 def _needles_of(config: Topics) -> tuple[Needle, ...]:
     """Write topics as patterns, one for each kind of border."""
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[str, str], list[list[str]]] = {}
     for topic in sorted(set(config.topics), key=len, reverse=True):
-        words = [quote(word) for word in _SPACES.split(topic) if word]
+        words = [word.lower() for word in _SPACES.split(topic) if word]
         if not words:
             raise InvalidRule("config.topics", "a topic must not be blank")
         text = topic.strip()
@@ -80,11 +86,35 @@ def _needles_of(config: Topics) -> tuple[Needle, ...]:
             r"(?:^|[^\pL\pN_])" if _needs_border(text[0], config) else "",
             r"(?:$|[^\pL\pN_])" if _needs_border(text[-1], config) else "",
         )
-        groups.setdefault(border, []).append(r"[\s\x{a0}]{1,8}".join(words))
+        groups.setdefault(border, []).append(words)
     try:
-        return tuple(make_needle(f"(?i:{'|'.join(bodies)})", *border) for border, bodies in groups.items())
+        return tuple(_make_topics(rows, *border) for border, rows in groups.items())
     except BadPattern as error:
         raise InvalidRule("config.topics", f"these are too many or too long: {error}"[:200]) from None
+
+
+def _make_topics(topics: list[list[str]], before: str, after: str) -> Needle:
+    body = "|".join(_SPACE.join(map(quote, words)) for words in topics)
+    # By their letters, not as what `prefix_of` makes of them one by one: a thousand topics begin alike.
+    tree: _Tree = {}
+    for words in topics:
+        branch = tree
+        for atom in _atoms(words):
+            branch = branch.setdefault(atom, {})
+    return make_needle(f"(?i:{body})", before, after, f"(?i:{_beginnings(tree)})")
+
+
+def _atoms(words: list[str]) -> Iterator[str]:
+    for number, word in enumerate(words):
+        if number:
+            yield _SPACE
+        yield from map(quote, word)
+
+
+def _beginnings(tree: _Tree) -> str:
+    if not tree:
+        return ""
+    return f"(?:{'|'.join(atom + _beginnings(branch) for atom, branch in tree.items())})?"
 
 
 def _needs_border(letter: str, config: Topics) -> bool:

@@ -24,7 +24,9 @@ __all__ = [
     "tail_of",
 ]  # fmt: skip
 
-_MAX_MEM = 64 * 2**20  # bytes that RE2 may use for a pattern and its automata
+_LONGEST = 256 * 1024  # characters of beginnings
+_MAX_MEM = 8 * 2**20  # bytes that RE2 may use for a pattern and its automata; it refuses what needs more
+_MAX_MEM_TOGETHER = 64 * 2**20  # for all patterns of an organisation as one
 Span = tuple[int, int]
 Compiled = Any
 """A pattern as RE2 compiled it: `search(text, place)` gives a match or None."""
@@ -37,8 +39,9 @@ class BadPattern(ValueError):
 class Needle(msgspec.Struct, frozen=True):
     """What is looked for: `body`, between what has to stand before and after it.
 
-    `beginnings` matches every beginning of `body` and `after`; None where that cannot be told: a stream then
-    holds back as much as it may.
+    `before` and `after` are a border each: an end of the text, or one character. `beginnings` matches every
+    beginning of `body`, all of it included, since what comes next may be no border; None where that cannot be
+    told: a stream then holds back as much as it may.
     """
 
     body: str
@@ -52,11 +55,13 @@ class Needle(msgspec.Struct, frozen=True):
         return f"{self.before}({self.body}){self.after}"
 
 
-def make_needle(body: str, before: str = "", after: str = "") -> Needle:
-    """Make a needle. Raises BadPattern for what RE2 does not take."""
+def make_needle(body: str, before: str = "", after: str = "", beginnings: str | None = None) -> Needle:
+    """Make a needle; `beginnings` if they are known already. Raises BadPattern for what RE2 does not take."""
     compile_pattern(body)  # alone: a parenthesis must not close one of ours
     try:
-        beginnings = prefix_of(f"(?:{body}){after}")
+        beginnings = beginnings or prefix_of(body)
+        if len(beginnings) > _LONGEST:
+            return Needle(body, before, after)
         compile_pattern(f"{before}({beginnings})\\z")
     except (UnknownSyntax, BadPattern):
         return Needle(body, before, after)
@@ -80,11 +85,11 @@ def quote(text: str) -> str:
     return str(re2.escape(text))
 
 
-def compile_pattern(pattern: str) -> Compiled:
+def compile_pattern(pattern: str, max_mem: int = _MAX_MEM) -> Compiled:
     """Compile. Raises BadPattern with RE2's reason."""
     options = re2.Options()
     options.log_errors = False
-    options.max_mem = _MAX_MEM
+    options.max_mem = max_mem
     try:
         return re2.compile(pattern, options)
     except re2.error as error:
@@ -98,7 +103,7 @@ def any_of(patterns: Iterable[str], suffix: str = "") -> Compiled | None:
     if not choices:
         return None
     try:
-        return compile_pattern(f"(?:{'|'.join(choices)}){suffix}")
+        return compile_pattern(f"(?:{'|'.join(choices)}){suffix}", _MAX_MEM_TOGETHER)
     except BadPattern:
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -31,6 +32,7 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 _NONE = Policy()
+_Built = dict[str, tuple[list[Rule], Policy]]
 
 
 class Policies:
@@ -38,6 +40,7 @@ class Policies:
 
     def __init__(self, fixed: Iterable[Declared] = ()) -> None:
         self._compiled: dict[str, tuple[Guardrail, Rule]] = {}
+        self._built: _Built = {}
         self._fixed = tuple(fixed)
         self._everybody = _NONE
         self._own: Mapping[str, Policy] = {}
@@ -62,8 +65,19 @@ class Policies:
                 rules.setdefault(one.organization_id, []).append(rule)
         self._compiled = compiled
         everybody = rules.pop(None, [])
-        self._everybody = _policy(everybody)
-        self._own = {str(owner): _policy([*everybody, *own]) for owner, own in rules.items()}
+        before, self._built = self._built, {}
+        self._everybody = self._build("", everybody, before)
+        self._own = {
+            str(owner): self._build(str(owner), [*everybody, *own], before) for owner, own in rules.items()
+        }
+
+    def _build(self, owner: str, rules: list[Rule], before: _Built) -> Policy:
+        """Give the policy of these rules: the one of before, if they are the same."""
+        known = before.get(owner)
+        same = known is not None and len(known[0]) == len(rules) and all(map(operator.is_, known[0], rules))
+        policy = known[1] if known is not None and same else _policy(rules)
+        self._built[owner] = rules, policy
+        return policy
 
     def _compile(self, one: Declared) -> Rule:
         before = self._compiled.get(one.id)

@@ -136,6 +136,8 @@ CONFIGS: Mapping[str, type[msgspec.Struct]] = {
     "json_schema": JsonSchema,
     "webhook": Webhook,
 }
+_MOST_TOPICS = 32_768  # characters: they compile in some tenths of a second
+_MOST_PATTERNS = 8192
 _CANNOT_REDACT = frozenset({"max_length", "json_schema"})
 
 
@@ -152,6 +154,10 @@ def read_config(rule: Guardrail) -> msgspec.Struct:
         raise InvalidRule("config" + path.rstrip("`"), what[:1].lower() + what[1:200]) from None
     if isinstance(config, Webhook):
         _check_url(config.url)
+    if isinstance(config, Topics) and sum(map(len, config.topics)) > _MOST_TOPICS:
+        raise InvalidRule("config.topics", f"together they must have at most {_MOST_TOPICS} characters")
+    if isinstance(config, Patterns) and sum(map(len, config.patterns)) > _MOST_PATTERNS:
+        raise InvalidRule("config.patterns", f"together they must have at most {_MOST_PATTERNS} characters")
     return config
 
 

@@ -71,6 +71,8 @@ async def test_it_is_one_organisations_own(gateway: Any) -> None:
         ({"type": "custom_regex", "config": {"patterns": ["(a"]}}, "config.patterns[0]"),
         ({"type": "custom_regex", "config": {"patterns": ["a)(b"]}}, "config.patterns[0]"),
         ({"type": "custom_regex", "config": {"patterns": ["x", "(?=a)"]}}, "config.patterns[1]"),
+        ({"type": "custom_regex", "config": {"patterns": [r"((\pL{0,31}){0,31})x"]}}, "config.patterns[0]"),
+        ({"type": "custom_regex", "config": {"patterns": ["x" * 900] * 10}}, "config.patterns"),
         ({"type": "pii", "config": {"entities": ["shoe_size"]}}, "config.entities[0]"),
         ({"type": "max_length", "action": "redact", "config": {"maxCharacters": 5}}, "action"),
         ({"type": "json_schema", "config": {"schema": {}}}, "appliesTo"),
