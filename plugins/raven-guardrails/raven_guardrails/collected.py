@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Hashable, Iterable
 
 from .consulting import Asker, consult
@@ -15,14 +16,18 @@ from .texts import Slot
 
 __all__ = ["judge_stream"]
 
+_BREATH = 100  # frames judged before others get their turn
+
 
 async def judge_stream(
     body: bytes, framer: Framer, hold: Hold, shape: Shape, rules: RuleSet, report: Report, asker: Asker
 ) -> bytes:
     """Judge a whole stream; give it as it may go out. `hold` keeps its texts. Raises Forbidden."""
     frames: list[Frame] = []
-    for frame in (*framer.feed(body), *framer.close()):
+    for number, frame in enumerate((*framer.feed(body), *framer.close())):
         frames += hold.take(frame)
+        if number % _BREATH == _BREATH - 1:
+            await asyncio.sleep(0)
     frames += hold.close()
     texts = {key: _Joined(channel.slots or ()) for key, channel in hold.channels.items()}
     if rules.webhooks and await consult(rules, list(texts.values()), asker, report):

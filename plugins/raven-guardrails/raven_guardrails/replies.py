@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -13,6 +14,8 @@ from .passages import check_lengths, judge_passages
 from .report import Report, blocked
 from .texts import Passage, is_text, list_passages
 
+LARGE = 128 * 1024  # bytes; judging more would hold up everybody else for milliseconds
+
 __all__ = ["drop_logprobs", "judge_answers", "judge_document", "judge_reply"]
 
 _decode = msgspec.json.Decoder().decode
@@ -23,20 +26,26 @@ async def judge_reply(body: bytes, dialect: str, rules: RuleSet, report: Report,
 
     Raises Forbidden (`guardrail_blocked`). Bytes that are no text are media, and pass.
     """
-    document = _read(body)
-    is_json = document is not None
-    if document is None:
-        text = is_text(body)
-        if text is None:
-            return body
-        document = [text]
-    passages = judge_document(document, rules, report)
+    if len(body) > LARGE:
+        passages, document, is_json = await asyncio.to_thread(_judge_body, body, rules, report)
+    else:
+        passages, document, is_json = _judge_body(body, rules, report)
     if rules.webhooks:
         await consult(rules, [one[0] for one in passages if len(one) == 1], asker, report)
     judge_answers(answers_of(document, dialect), rules, report)
     if not any(slot.changed for passage in passages for slot in passage):
         return body
     return msgspec.json.encode(document) if is_json else document[0].encode()
+
+
+def _judge_body(body: bytes, rules: RuleSet, report: Report) -> tuple[list[Passage], Any, bool]:
+    """Give the passages, what they are in, and whether that is JSON: a text stands in a list."""
+    document = _read(body)
+    is_json = document is not None
+    if document is None:
+        text = is_text(body)
+        document = [text] if text is not None else []
+    return judge_document(document, rules, report), document, is_json
 
 
 def _read(body: bytes) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from raven_proxy import Exchange, splice
+from raven_proxy import Exchange, InvalidRequest, splice
 
 from .consulting import Asker, consult
 from .forms import read_form
@@ -49,7 +49,10 @@ async def judge_request(exchange: Exchange, rules: RuleSet, report: Report, aske
 
 
 def _judge_body(exchange: Exchange, rules: RuleSet, report: Report) -> _Judged:
-    judged = _read_body(exchange)
+    try:
+        judged = _read_body(exchange)
+    except RecursionError:
+        raise InvalidRequest("The body is nested too deeply.", param="body") from None
     passages = judged.passages
     if rules.lengths:
         check_lengths(rules, sum(len(one[0].text) for one in passages if len(one) == 1), report)

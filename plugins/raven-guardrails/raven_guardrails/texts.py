@@ -22,7 +22,8 @@ _WORDLESS = frozenset(
     "finish_reason finishReason stop_reason stopReason system_fingerprint service_tier serviceTier detail "
     "effort reasoning_effort verbosity mime_type media_type mimeType encoding_format response_format "
     "tool_choice truncation voice size quality style background input_type embedding_types include level "
-    "obfuscation p redactedContent modalities phase logprobs object_type $schema $ref event_type".split()
+    "obfuscation p embedding embeddings base64 redactedContent modalities phase logprobs "
+    "object_type event_type $schema $ref".split()
 )
 _FREE = frozenset("arguments input args metadata labels variables".split())
 _PROPERTIES = frozenset({"properties", "$defs", "definitions", "patternProperties"})
@@ -31,7 +32,7 @@ _BASE64 = frozenset(
     "data bytes b64_json file_data image video audio partial_image_b64 bytesBase64Encoded blob".split()
 )
 _JOINED = ("text", "input_text", "output_text", "thinking", "token", "refusal")
-_WORDLESS_VALUE = re.compile(r"[\w.:/+=\-@,;]{0,16384}\Z", re.ASCII)
+_WORDLESS_VALUE = re.compile(r"[\w.:/+=\-@,;]*\Z", re.ASCII)
 _BASE64_VALUE = re.compile(r"[A-Za-z0-9+/_\-\r\n]*={0,2}\s*\Z")
 _MEDIA_MEMBERS = frozenset("b64_json partial_image_b64 bytesBase64Encoded bytes file_data".split())
 _MEDIA_HOLDERS = frozenset("audio input_audio image inlineData inline_data source".split())
@@ -46,6 +47,7 @@ _MEDIA = (
     "application/zip",
     "application/octet-stream",
 )
+_NUMBERS = {int, float, bool, type(None)}
 _LEAST_NUMBER = 10**6  # shorter ones are nobody's
 _LEAST_BASE64 = 16
 _HEAD = 4096  # characters that tell what base64 holds
@@ -148,12 +150,13 @@ class _Walk:
 
     def visit_list(self, items: list[Any], name: str, *, free: bool, depth: int) -> None:
         """Look at a list; the texts of its parts are also read as one."""
+        if not free and not set(map(type, items)) - _NUMBERS:
+            return  # vectors
         first = len(self.slots)
         for index, item in enumerate(items):
             self.visit(items, index, item, name, free=free, depth=depth + 1)
-        if len(items) > 1:
-            own = [item for item in items if isinstance(item, dict)]
-            mine = {id(item) for item in own}
+        mine = {id(item) for item in items if isinstance(item, dict)}
+        if len(mine) > 1:
             for joined in _JOINED:
                 row = tuple(
                     slot
