@@ -17,6 +17,7 @@ from .errors import ConfigError
 from .faces import Face
 from .holdings import Holdings
 from .pipeline import Pipeline
+from .plugin_list import Registered, list_plugin
 from .providers import Checking, Provider, find_provider
 from .resources import AUDIT_LOG, Records, Resource
 from .resources.routes import make_faces
@@ -38,6 +39,11 @@ class _Registry:
         self.implicit: list[str] = []
         self.describers: list[Describe] = []
         self.resources: dict[str, Resource[Any]] = {}
+        self.by_plugin: dict[str, Registered] = {}
+        self._current = Registered()  # whose turn it is to register; the core's own at first
+
+    def begin(self, plugin: str) -> None:
+        self._current = self.by_plugin.setdefault(plugin, Registered())
 
     def add_face(self, face: Face) -> None:
         if not isinstance(face, Face):
@@ -48,6 +54,7 @@ class _Registry:
                     f"{method} {face.path} is already served by {self.faces[method, face.path].name!r}"
                 )
             self.faces[method, face.path] = face
+            self._current.faces.append(f"{method} {face.path}")
 
     def add_route(self, face: Face) -> None:
         if face.serve is None or not inspect.iscoroutinefunction(face.serve):
@@ -58,6 +65,7 @@ class _Registry:
         if resource.name in self.resources:
             raise ConfigError(f"the resource {resource.name!r} is already registered")
         self.resources[resource.name] = resource
+        self._current.resources.append(resource.name)
 
     def add_provider(
         self, provider: Provider, presets: Iterable[str] = (), *, implicit: bool = False
@@ -66,6 +74,7 @@ class _Registry:
             if name in self.providers:
                 raise ConfigError(f"the provider {name!r} is already registered")
             self.providers[name] = provider
+            self._current.providers.append(name)
         if implicit:  # an upstream of its own name exists without any config
             self.implicit.append(provider.name)
 
@@ -85,13 +94,17 @@ def assemble(
     registry = _Registry()
     for face in core:
         registry.add_face(face)
-    loader.call_register(manager, "register_providers", registry.add_provider)
-    loader.call_register(manager, "register_models", registry.describers.append)
-    loader.call_register(manager, "register_faces", registry.add_face)
-    loader.call_register(manager, "register_routes", registry.add_route)
     if records is not None:
         registry.add_resource(AUDIT_LOG)
-    loader.call_register(manager, "register_resources", registry.add_resource)
+    for hook, add in (
+        ("register_providers", registry.add_provider),
+        ("register_models", registry.describers.append),
+        ("register_faces", registry.add_face),
+        ("register_routes", registry.add_route),
+        ("register_resources", registry.add_resource),
+    ):
+        loader.call_register(manager, hook, add, registry.begin)
+    listed = [list_plugin(one, manager, registry.by_plugin.get(one.name, Registered())) for one in plugins]
     for resource in registry.resources.values():
         for face in make_faces(resource, records or _nothing_is_served):
             registry.add_face(face)
@@ -104,7 +117,7 @@ def assemble(
     )
     catalogue = Catalogue(upstreams, config.models, holdings)
     resources = tuple(registry.resources.values())
-    return Pipeline(config, plugins, hooks, plain, routes, catalogue, upstreams, resources)
+    return Pipeline(config, plugins, hooks, plain, routes, catalogue, upstreams, resources, tuple(listed))
 
 
 def _nothing_is_served() -> Records:

@@ -1,4 +1,4 @@
-"""The gateway's own routes: health, models, reload, its own description."""
+"""The gateway's own routes: health, models, reload, its plugins, its own description."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .exchange import Exchange, Reply
 from .explain import explain_face
 from .faces import Doc, Face, Query, read_nothing
 from .model_list import get_model, list_models
+from .plugin_list import plugins_face
 
 if TYPE_CHECKING:
     from .gateway import Gateway
@@ -45,7 +46,7 @@ class Reloaded(msgspec.Struct):
 
 def core_faces(gateway: Gateway) -> tuple[Face, ...]:
     """Build the faces that need no plugin."""
-    return (*_health(gateway), _reload(gateway), explain_face(), _OPENAPI, *_MODELS)
+    return (*_health(gateway), _reload(gateway), explain_face(), plugins_face(), _OPENAPI, *_MODELS)
 
 
 def _health(gateway: Gateway) -> tuple[Face, ...]:

@@ -23,6 +23,7 @@ from .tasks import resume
 
 if TYPE_CHECKING:
     from .catalogue import Catalogue
+    from .plugin_list import ListedPlugin
     from .plugins import Plugin
     from .resources import Resource
     from .routes import Routes
@@ -76,6 +77,7 @@ class Pipeline:
         catalogue: Catalogue,
         upstreams: Mapping[str, Upstream],
         resources: tuple[Resource[Any], ...] = (),
+        listed: tuple[ListedPlugin, ...] = (),
     ) -> None:
         self.config = config
         self.plugins = plugins
@@ -84,6 +86,7 @@ class Pipeline:
         self.catalogue = catalogue
         self.upstreams = upstreams
         self.resources = resources
+        self.listed = listed  # the plugins, as they are shown
         self.trusted: tuple[Network, ...] = config.proxies()
         self.authenticate = hooks["authenticate"]
         self.check_request = hooks["check_request"]

@@ -119,9 +119,18 @@ def resolve_hooks(
     return hooks, plain
 
 
-def call_register(manager: pluggy.PluginManager, hook: str, callback: Callable[..., None]) -> None:
-    """Call a `register_…` hook of every plugin in order; an error names the plugin and its line."""
+def call_register(
+    manager: pluggy.PluginManager,
+    hook: str,
+    callback: Callable[..., None],
+    begin: Callable[[str], None] = lambda _plugin: None,
+) -> None:
+    """Call a `register_…` hook of every plugin in order; an error names the plugin and its line.
+
+    `begin` is told whose turn it is.
+    """
     for impl in _in_call_order(manager, hook):
+        begin(impl.plugin_name)
         try:
             impl.function(callback) if impl.argnames else impl.function()
         except PLUGIN_FAULTS as error:

@@ -5,8 +5,8 @@ Roles and scopes stand on the faces, where the gateway checks them as it does fo
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from aiohttp.web import BaseRequest
@@ -21,10 +21,11 @@ from .fields import as_validation
 from .records import MAX_LIMIT, Records
 from .resource import Action, ActionCall, Caller, Resource, invalid
 
-__all__ = ["caller_of", "make_faces", "reply_json"]
+__all__ = ["PAGING", "caller_of", "make_faces", "reply_json", "reply_page"]
 
+T = TypeVar("T")
 _Serve = Callable[[Exchange], Awaitable[Reply]]
-_PAGING = (
+PAGING = (
     Query(
         name="limit",
         type=Annotated[int, Meta(ge=1, le=MAX_LIMIT)],
@@ -32,6 +33,7 @@ _PAGING = (
     ),
     Query(name="after", type=str, summary="The id of the last one that you have seen"),
 )
+"""The query of every list."""
 
 
 class Deleted(msgspec.Struct):
@@ -85,6 +87,24 @@ def reply_json(value: Any, status: int = 200, headers: Mapping[str, str] | None 
     return Reply(status, {"Content-Type": "application/json", **(headers or {})}, msgspec.json.encode(value))
 
 
+def reply_page(
+    exchange: Exchange,
+    items: Sequence[T],
+    id_of: Callable[[T], str],
+    show: Callable[[T], Any] = lambda item: item,
+) -> Reply:
+    """Answer with the page of a list in memory that the query asks for. Raises InvalidRequest."""
+    query = _query(exchange.request)
+    limit, after, start = read_limit(query), query.get("after"), 0
+    if after is not None:
+        start = next((place for place, item in enumerate(items, 1) if id_of(item) == after), 0)
+        if not start:
+            raise invalid("after", f"there is no {after[:100]!r} in this list")
+    page = items[start : start + limit]
+    more = id_of(page[-1]) if start + limit < len(items) else None
+    return reply_json([show(item) for item in page], headers=_link(exchange, limit, more))
+
+
 def read_limit(query: Mapping[str, str]) -> int:
     """Read `limit`. Raises InvalidRequest."""
     text = query.get("limit")
@@ -110,12 +130,10 @@ def _list_face(resource: Resource[Any], records: Callable[[], Records]) -> Face:
             resource, caller_of(exchange), limit=limit, after=after, where=where, narrowed=narrowed
         )
         shown = [await records().show(resource, record) for record in page]
-        rest = exchange.request.rel_url.update_query(limit=str(limit), after=more or "")
-        link = f'<{rest}>; rel="next"'  # RFC 8288
-        return reply_json(shown, headers={"Link": link} if more is not None else None)
+        return reply_json(shown, headers=_link(exchange, limit, more))
 
     query = (
-        *_PAGING,
+        *PAGING,
         *(Query(name=name, type=str, summary=f"Only those with this {name}") for name in columns),
         *resource.queries,
     )
@@ -211,6 +229,14 @@ def _face(resource: Resource[Any], name: str, methods: str, path: str, serve: _S
         serve=serve,
         doc=doc,
     )
+
+
+def _link(exchange: Exchange, limit: int, more: str | None) -> Mapping[str, str]:
+    """Name the next page (RFC 8288), if there is more."""
+    if more is None:
+        return {}
+    rest = exchange.request.rel_url.update_query(limit=str(limit), after=more)
+    return {"Link": f'<{rest}>; rel="next"'}
 
 
 def _query(request: BaseRequest) -> Mapping[str, str]:
