@@ -16,11 +16,13 @@ from msgspec import Meta
 
 from raven_proxy import ConfigError, Exchange, Stage, hookimpl
 from raven_proxy.documents import is_collected, is_json
+from raven_proxy.findings import Finding
 from raven_proxy.gateway import Gateway
 from raven_proxy.resources import Resource
 
 from .collected import judge_stream
 from .consulting import Asker
+from .explain import explain
 from .frames import Framer, is_plain_text, open_framer
 from .judging import RuleSet, make_rule
 from .management import MIGRATIONS, Management
@@ -139,6 +141,12 @@ class Guardrails:
             exchange.reply_body = body
         finally:
             exchange.response_headers.update(report.headers())
+
+    @hookimpl
+    async def explain_exchange(self, exchange: Exchange) -> list[Finding]:
+        """Say what each guardrail would do."""
+        assert exchange.principal is not None
+        return explain(exchange, self._policies.of(exchange.principal.organization_id))
 
     @hookimpl
     async def finish_exchange(self, exchange: Exchange) -> None:

@@ -86,15 +86,16 @@ class Channel:
         self, found: Sequence[Found], before: int, until: int, *, is_over: bool
     ) -> tuple[int, Sequence[Found]]:
         """Give what was newly found for sure, and how far it decides the text."""
-        decided: list[Found] = []
-        for one in sorted(found, key=lambda one: one.start):
-            if not one.rule.enforces:
-                # At the very end more could follow that makes it none.
-                if self._base + one.end > self._noted and (is_over or one.end < len(self._text)):
-                    decided.append(one)
-            elif one.end > before and (one.start < until or is_over):
+        enforced = [one for one in found if one.rule.enforces and one.end > before]
+        decided = [one for one in enforced if is_over or one.start < until]
+        until = max([until, *(one.end for one in decided)])
+        # What only began within another match is decided when its own end is.
+        decided += [one for one in enforced if one not in decided and one.end <= until]
+        for one in found:
+            # Of those that only look: at the very end more could follow that makes it none.
+            is_new = not one.rule.enforces and self._base + one.end > self._noted
+            if is_new and (is_over or one.end < len(self._text)):
                 decided.append(one)
-                until = max(until, one.end)
         watched = [one.end for one in decided if not one.rule.enforces]
         self._noted = max(self._noted, self._base + max(watched, default=0))
         return until, decided

@@ -123,10 +123,10 @@ def find_spans(compiled: Compiled, text: str) -> Iterator[Span]:
 
 
 def merge(spans: Sequence[Span]) -> list[Span]:
-    """Sort spans and make one of those that overlap or touch."""
+    """Sort spans and make one of those that overlap."""
     merged: list[Span] = []
     for start, end in sorted(spans):
-        if merged and start <= merged[-1][1]:
+        if merged and start < merged[-1][1]:
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
             merged.append((start, end))

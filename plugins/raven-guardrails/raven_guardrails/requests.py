@@ -17,7 +17,7 @@ from .passages import check_lengths, judge_passages
 from .report import Report, blocked
 from .texts import Passage, Slot, is_text, list_passages
 
-__all__ = ["judge_request"]
+__all__ = ["judge_request", "list_texts"]
 
 _LARGE = 128 * 1024  # bytes; more than that would hold up everybody else for milliseconds
 _decode = msgspec.json.Decoder().decode
@@ -58,6 +58,11 @@ def _judge_body(exchange: Exchange, rules: RuleSet, report: Report) -> _Judged:
         check_lengths(rules, sum(len(one[0].text) for one in passages if len(one) == 1), report)
     judged.changed = judge_passages(rules, passages, report)
     return judged
+
+
+def list_texts(exchange: Exchange) -> list[Passage]:
+    """List what of a request's body is judged. Raises InvalidRequest for one that cannot be."""
+    return _read_body(exchange).passages
 
 
 def _read_body(exchange: Exchange) -> _Judged:

@@ -130,3 +130,18 @@ async def test_guardrails_can_be_tried(gateway: Any, upstream: MockUpstream) -> 
     assert (status, body["error"]["param"]) == (400, "guardrail.config")
     assert upstream.seen == []
     assert len((await call(gateway, "GET", "/guardrails"))[1]) == 2
+
+
+async def test_explain_says_what_would_become_of_a_request(gateway: Any, upstream: MockUpstream) -> None:
+    """Which guardrail would refuse or change it, and which looks at the reply; nothing is sent."""
+    _, found = await call(gateway, "POST", "/explain", {"body": CHAT})
+    assert "no guardrails" in str(found)
+    pii = {"name": "cards", "type": "pii", "action": "redact", "appliesTo": "output"}
+    for body in (WORDS, pii):
+        assert (await call(gateway, "POST", "/guardrails", body))[0] == 201
+    status, found = await call(gateway, "POST", "/explain", {"body": CHAT})
+    assert status == 200
+    text = str(found)
+    assert "guardrail_blocked" in text
+    assert "judges the reply (redact)" in text
+    assert upstream.seen == []
