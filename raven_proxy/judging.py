@@ -21,6 +21,7 @@ ModelName = Annotated[str, Meta(min_length=1, max_length=512)]
 Limit = Annotated[int, Meta(ge=0, le=2**53)]
 
 _MISSING = re.compile(r"missing required field `(\w+)`")
+_UNKNOWN = re.compile(r"contains unknown field `([^`]{1,200})`")
 _INDEX = re.compile(r"\[\d+\]")
 
 
@@ -36,10 +37,11 @@ def judge(decode: Callable[[bytes], T], body: bytes, remedies: Mapping[str, str]
     except (msgspec.MsgspecError, ValueError) as error:
         what, _, path = str(error).partition(" - at `$")
     param = path.rstrip("`").lstrip(".")
-    missing = _MISSING.search(what)
-    if missing is not None:
-        param = f"{param}.{missing[1]}" if param else missing[1]
-        what = "it is missing"
+    for pattern, words in ((_MISSING, "it is missing"), (_UNKNOWN, "there is no such field")):
+        named = pattern.search(what)
+        if named is not None:
+            param = f"{param}.{named[1]}" if param else named[1]
+            what = words
     if not param:
         raise InvalidRequest(f"The body cannot be read: {what[:200]}.")
     remedy = remedies.get(_INDEX.sub("[]", param), "Correct it or leave it out.")

@@ -77,3 +77,20 @@ def test_a_model_with_a_control_character_is_refused() -> None:
 def test_any_bytes_are_a_value_or_a_400(body: bytes) -> None:
     with contextlib.suppress(InvalidRequest):
         judge(decode, body)
+
+
+class Inner(msgspec.Struct, forbid_unknown_fields=True):
+    size: int = 1
+
+
+class Outer(msgspec.Struct, forbid_unknown_fields=True):
+    inner: Inner = msgspec.field(default_factory=Inner)
+
+
+def test_a_field_that_is_not_known_is_the_param() -> None:
+    decode = msgspec.json.Decoder(Outer).decode
+    for body, param in ((b'{"colour":1}', "colour"), (b'{"inner":{"colour":1}}', "inner.colour")):
+        with pytest.raises(InvalidRequest) as caught:
+            judge(decode, body)
+        assert caught.value.param == param
+        assert caught.value.message == f"{param}: there is no such field. Correct it or leave it out."

@@ -205,8 +205,8 @@ async def test_a_secret_is_sealed_and_never_shown(api: Api) -> None:
         ({"name": "x", "kind": "odd"}, "kind"),
         ({"name": "x", "tags": ["a", 2]}, "tags[1]"),
         ({"name": "x", "due": "tomorrow"}, "due"),
-        ({"name": "x", "organization_id": "org_b"}, None),
-        ({"name": "x", "role": "owner"}, None),
+        ({"name": "x", "organization_id": "org_b"}, "organization_id"),
+        ({"name": "x", "role": "owner"}, "role"),
         ([], None),
     ],
 )

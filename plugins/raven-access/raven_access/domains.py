@@ -83,7 +83,6 @@ class Domains:
             name="domains", singular="domain", table="domains", prefix="dom_", body=NewDomain, shown=Shown,
             summary="Hosts of an organisation's own", example={"domain": "ai.example.com"},
             unique=("domain",),
-            operations=frozenset({"list", "get", "create", "delete"}),
             check=self._judge, show=_show,
             actions=(
                 Action(name="verify", summary="Look the record up", run=self._verify, reply=Verified),
@@ -110,6 +109,8 @@ class Domains:
     async def _judge(self, change: Change[NewDomain]) -> None:
         domain = _normal(change.body.domain)
         change.body = NewDomain(domain=domain)
+        if change.before is not None and change.before.body.domain != domain:
+            raise invalid("domain", "a proof holds for one host; delete it and add the other")
         sql = "SELECT organization_id, created_at, verified_at FROM domains WHERE domain = ?"
         for row in await change.transaction.fetch_all(sql, (domain,)):
             is_old = row["verified_at"] is None and row["created_at"] < time.time() - self._claim_s

@@ -62,8 +62,8 @@ BAD = [
     ({"options": {"api": "chat", "x": 1}}, "options"),
     ({"options": {"api": "soap"}}, "options"),
     ({"options": {"api": {"env": "HOME"}}}, "options[...]"),
-    ({"caFile": "/etc/passwd"}, None),
-    ({"max_connections": 1}, None),
+    ({"caFile": "/etc/passwd"}, "caFile"),
+    ({"max_connections": 1}, "max_connections"),
 ]
 
 
