@@ -32,7 +32,7 @@ from .report import Report
 from .requests import judge_request
 from .rules import InvalidRule, read_table
 from .shapes import PLAIN, Shape, shape_of
-from .stage import Hold, Holding, Watching
+from .stage import MOST_COPIED, Copying, Hold, Holding, Watching
 
 __all__ = ["Guardrails"]
 
@@ -119,7 +119,11 @@ class Guardrails:
         report.is_staged = True
         exchange.response_headers.update(report.headers())
         hold = self._hold(exchange, rules, report)
-        return Holding(framer, hold) if rules.is_enforcing else Watching(framer, hold)
+        stage = Holding(framer, hold) if rules.is_enforcing else Watching(framer, hold)
+        if not rules.watches_all:
+            return stage
+        report.copy = bytearray()
+        return Copying(stage, report.copy)
 
     @hookimpl
     async def check_reply(self, exchange: Exchange) -> None:
@@ -150,10 +154,12 @@ class Guardrails:
 
     @hookimpl
     async def finish_exchange(self, exchange: Exchange) -> None:
-        """Log what was found, without the texts."""
+        """Ask those that only look at a stream as a whole; log what was found, without the texts."""
         report = exchange.notes.get(_NOTE)
         if report is None:
             return
+        if report.copy:
+            await self._look_back(exchange, report, bytes(report.copy))
         principal = exchange.principal
         owner = principal.organization_id if principal is not None else None
         for (direction, rule), count in report.found.items():
@@ -177,6 +183,14 @@ class Guardrails:
                 guardrail_id=rule.id,
                 direction=direction,
             )
+
+    async def _look_back(self, exchange: Exchange, report: Report, body: bytes) -> None:
+        rules, framer = self._output(exchange), _framer(exchange)
+        if rules is None or framer is None or not exchange.is_complete or len(body) >= MOST_COPIED:
+            return
+        after = RuleSet(rules.watches_all, "output")
+        hold = self._hold(exchange, after, report, keeps=True)
+        _ = await judge_stream(body, framer, hold, _shape(exchange), after, report, self._asker(exchange))
 
     def _hold(self, exchange: Exchange, rules: RuleSet, report: Report, *, keeps: bool = False) -> Hold:
         return Hold(

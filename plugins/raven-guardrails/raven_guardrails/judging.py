@@ -92,7 +92,9 @@ class RuleSet:
         self._holding = [needle for needles in holding for needle in needles]
         self._tail = tail_of(self._holding) if self._holding else None
         self.is_enforcing = any(rule.enforces for rule in self.rules)
-        self.wants_all = any(rule.schema is not None or rule.webhook is not None for rule in self.rules)
+        whole = [rule for rule in self.rules if rule.schema is not None or rule.webhook is not None]
+        self.wants_all = any(rule.enforces for rule in whole)
+        self.watches_all = tuple(rule for rule in whole if not rule.enforces)
 
     @property
     def names(self) -> list[str]:

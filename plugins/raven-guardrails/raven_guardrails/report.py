@@ -20,13 +20,15 @@ _SAFE = " -_.:/()+"
 class Report:
     """Which guardrails ran on an exchange, and how often each found something."""
 
-    __slots__ = ("_ran", "failed", "found", "is_staged")
+    __slots__ = ("_ran", "copy", "failed", "found", "is_staged")
 
     def __init__(self) -> None:
         self._ran: dict[Direction, tuple[RuleSet, str]] = {}
         self.found: dict[tuple[Direction, Rule], int] = {}
         self.failed: set[tuple[Direction, Rule]] = set()  # webhooks that gave no answer
         self.is_staged = False  # a stage judges the reply
+
+        self.copy: bytearray | None = None  # of a stream, for those that look at it when it is over
 
     def run(self, rules: RuleSet, result: str = "passed") -> None:
         """Note that they run; `result` is what is said of those that find nothing."""

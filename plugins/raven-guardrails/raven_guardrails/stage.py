@@ -23,8 +23,10 @@ from .report import Report
 from .shapes import Key, Reading, Shape
 from .texts import list_passages
 
-__all__ = ["Hold", "Holding", "Watching", "write"]
+__all__ = ["MOST_COPIED", "Copying", "Hold", "Holding", "Watching", "write"]
 
+MOST_COPIED = 2**20
+"""Bytes of a stream that are looked at afterwards; longer ones are not judged by who only looks at wholes."""
 _PATIENCE = 16  # frames without a piece of a channel, after which it counts as over
 _log = structlog.get_logger("raven_guardrails")
 
@@ -175,6 +177,28 @@ class Watching:
     def _drop(self, error: Exception) -> None:
         self._stage = None
         _log.error("a stream cannot be watched", reason=str(error))
+
+
+class Copying:
+    """A stage around another that keeps a copy of what goes out, for who looks at the whole afterwards."""
+
+    def __init__(self, inner: Holding | Watching, copy: bytearray) -> None:
+        self._inner = inner
+        self._copy = copy
+        self._room = MOST_COPIED
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes."""
+        return self._keep(self._inner.feed(data))
+
+    def close(self) -> bytes:
+        """Give the rest."""
+        return self._keep(self._inner.close())
+
+    def _keep(self, data: bytes) -> bytes:
+        self._copy += data[: self._room]
+        self._room -= min(self._room, len(data))
+        return data
 
 
 def write(frame: Frame) -> bytes:

@@ -135,3 +135,19 @@ async def test_private_addresses_are_not_asked(
     gateway = await raven(upstreams=[upstream], base=("guardrails", "openai"), config=config)
     assert (await ask(gateway))[0] == 403
     assert judge.seen == []
+
+
+@pytest.mark.parametrize("fields", [{"action": "log"}, {"shadow": True}])
+async def test_who_only_looks_does_not_collect_a_stream(
+    raven: Any, upstream: MockUpstream, judge: MockUpstream, fields: Any
+) -> None:
+    """It goes out as it comes; the webhook is asked when it is over, and what it says is logged."""
+    gateway = await start(raven, upstream, judge, applies_to="output", **fields)
+    judge.reply(json={"flagged": True})
+    path, body, kind, make = ROUTES["chat"]
+    script(upstream, kind, make(cut(SAID)))
+    async with gateway.client.post(path, json=body) as reply:
+        assert SAID in vendors.spelled(await reply.read(), kind)
+        assert reply.headers["Transfer-Encoding"] == "chunked"
+    await judge.wait_until(lambda: judge.seen)
+    assert SAID in msgspec.json.decode(judge.seen[0].body)["texts"]
