@@ -207,3 +207,70 @@ async def test_a_providers_own_headers_pass_by_the_allow_list(
         assert reply.headers["X-Request-ID"] != "req_theirs"
         assert (reply.headers["X-Raven-Provider"], reply.headers["X-Raven-Model"]) == ("mock", "m")
         assert int(reply.headers["X-Raven-Latency-Ms"]) >= 0
+
+
+class Collects:
+    """Wants streams whole, in `check_reply`, and turns their "o" to "0"."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, bytes]] = []
+
+    @hookimpl
+    def open_stage(self, exchange: Exchange) -> Stage | None:
+        exchange.collects = True
+        self.seen.append((exchange.content_type, b""))
+        return None
+
+    @hookimpl
+    async def check_reply(self, exchange: Exchange) -> None:
+        assert exchange.reply_body is not None
+        self.seen[-1] = (self.seen[-1][0], exchange.reply_body)
+        if b"secret" in exchange.reply_body:
+            raise Refused("No.")
+        exchange.reply_body = exchange.reply_body.replace(b"o", b"0")
+
+
+class Iterates:
+    """Answers with an iterator, as a cache might."""
+
+    @hookimpl
+    async def answer(self, exchange: Exchange) -> Reply:
+        async def pieces() -> Any:
+            for piece in (b'data: {"choices":[]}\n\n', b"data: [DONE]\n\n"):
+                yield piece
+
+        return Reply(200, {"Content-Type": "text/event-stream"}, pieces())
+
+
+async def test_a_stream_can_be_collected_to_be_judged(raven: GatewayStarter, upstream: MockUpstream) -> None:
+    """`exchange.collects`: it comes whole to `check_reply`, which may replace or refuse it."""
+    collects = Collects()
+    gateway = await raven([collects], upstreams=[upstream])
+    async with gateway.client.post("/v1/chat/completions", json={**CHAT, "stream": True}) as reply:
+        data = await reply.read()
+        assert reply.status == 200
+        assert reply.headers["Content-Length"] == str(len(data))
+    content_type, body = collects.seen[-1]
+    assert content_type.startswith("text/event-stream")
+    assert body.endswith(b"data: [DONE]\n\n")
+    assert data == body.replace(b"o", b"0")
+    upstream.script(ScriptedReply.of_events([{"choices": [], "said": "secret"}, b"[DONE]"]))
+    assert (await ask(gateway, stream=True))[0] == 403
+
+
+async def test_a_collected_stream_that_breaks_off_is_a_502(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
+    """Nothing of it is out yet, so it is an error and not half a stream."""
+    gateway = await raven([Collects()], upstreams=[upstream])
+    status, body = await ask(gateway, stream=True, model="mock/fx-reset-mid")
+    assert (status, b"upstream_error" in body) == (502, True)
+
+
+async def test_an_answer_in_pieces_is_collected_too(raven: GatewayStarter) -> None:
+    """Whoever gave it."""
+    gateway = await raven([Collects(), Iterates()])
+    assert await ask(gateway, model="demo/chat", stream=True) == (
+        200,
+        b'data: {"ch0ices":[]}\n\ndata: [DONE]\n\n',
+    )
