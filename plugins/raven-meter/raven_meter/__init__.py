@@ -32,6 +32,7 @@ from .feed import Feed
 from .journal import Fsync, Journal
 from .keeper import Keeper
 from .management import Management, faces
+from .offers import offers_face
 from .pricing_page import faces as pages
 from .records import recover
 from .request_log import LOGS
@@ -66,6 +67,7 @@ class Meter:
         self._storage: Storage
         self._books: Books
         self._feed = Feed()
+        self._tariffs: Tariffs
         self._accounting: Accounting
         self._management: Management
         self._gateway: Gateway
@@ -78,7 +80,7 @@ class Meter:
 
     @hookimpl
     def register_faces(self, register: Callable[[Face], None]) -> None:
-        """Offer `GET /v1/usage`, `/credits`, receipts and the feed of the log."""
+        """Offer `GET /v1/usage`, `/credits`, `/models`, receipts and the feed of the log."""
         register(
             Face(
                 name="usage",
@@ -93,6 +95,7 @@ class Meter:
         for face in faces(lambda: self._management):
             register(face)
         register(self._feed.face())
+        register(offers_face(lambda: self._tariffs))
         for page in pages(lambda: self._operator_models, public=self._config.public_pricing):
             register(page)
 
@@ -123,7 +126,7 @@ class Meter:
         """Read the operator's catalogue, replay what a crash left, and open the books."""
         former = next((p.instance for p in gateway.pipeline.plugins if isinstance(p.instance, Meter)), self)
         self._operator_models = operator.read_catalog(gateway.config.catalog, former._operator_models)
-        tariffs = Tariffs(load_packaged(), self._operator_models)
+        self._tariffs = tariffs = Tariffs(load_packaged(), self._operator_models)
         self._gateway = gateway
         self._storage = gateway.storage
         ids = await migrate(gateway.storage)

@@ -20,7 +20,10 @@ from raven_proxy import Usage
 from .catalogue.entries import ModelEntry, Price, Rates
 from .catalogue.operator import OperatorModel
 
-__all__ = ["NANO", "ONE", "Tariff", "cost_nano", "current_rates", "dollars", "per_million", "tariff_of"]
+__all__ = [
+    "NANO", "ONE", "OWN", "Tariff", "cost_nano", "current_rates", "dollars", "per_million", "tariff_of",
+    "tiers_of",
+]  # fmt: skip
 
 NANO = 10**9
 _SCALE = 10**15  # prices are kept in units of 10^-15 dollars: the catalogue has some with 14 decimals
@@ -64,7 +67,16 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True):
 
 def per_million(tariff: Tariff) -> dict[str, str]:
     """Write a tariff's first prices in US dollars, by kind: of tokens for a million, else for each."""
-    return {kind: format(Decimal(steps[0][1]) / _SCALE, "f") for kind, steps in tariff.steps.items()}
+    return {kind: _write(steps[0][1]) for kind, steps in tariff.steps.items()}
+
+
+def tiers_of(tariff: Tariff) -> dict[str, list[tuple[int, str]]]:
+    """Write the prices that hold for longer prompts, by kind: (more tokens than this, US dollars)."""
+    return {
+        kind: [(start, _write(price)) for start, price in steps[1:]]
+        for kind, steps in tariff.steps.items()
+        if len(steps) > 1
+    }
 
 
 def tariff_of(
@@ -81,7 +93,7 @@ def tariff_of(
     multiplier = Decimal(1)
     if own is not None:
         multiplier = own.price("multiplier") or multiplier
-        for kind in _OWN:
+        for kind in OWN:
             amount = getattr(own, kind)
             if amount is not None:
                 steps[kind] = _steps(amount)
@@ -129,10 +141,11 @@ def dollars(nano: int) -> str:
     return f"-{text}" if nano < 0 else text
 
 
-_OWN = (
+OWN = (
     "input", "output", "cached_input", "cache_write", "reasoning", "audio_input", "audio_output", "image",
     "video_second", "request",
 )  # fmt: skip
+"""The kinds of price that an operator's own catalogue may name."""
 
 
 _KINDS: tuple[tuple[str, ...], ...] = (
@@ -165,6 +178,10 @@ def _steps(price: Price) -> tuple[Step, ...]:
         return ((-1, _scale(price)),)
     base, *tiers = price
     return ((-1, _scale(base)), *((start, _scale(amount)) for start, amount in tiers))
+
+
+def _write(scaled: int) -> str:
+    return format(Decimal(scaled) / _SCALE, "f")
 
 
 def _scale(amount: str) -> int:

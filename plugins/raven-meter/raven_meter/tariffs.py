@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import Literal
 
 from raven_proxy import Exchange
 
 from .catalogue import PackagedCatalogue, operator
-from .pricing import ONE, Tariff, cost_nano, tariff_of
+from .pricing import ONE, OWN, Tariff, cost_nano, tariff_of
 
 __all__ = ["Tariffs"]
 
@@ -37,6 +38,12 @@ class Tariffs:
             self._kept.clear()
         self._kept[key] = (now + _KEPT_S, found)
         return found
+
+    def source(self, provider: str, model: str) -> Literal["catalog", "operator"]:
+        """Say whose word the prices are that `find` gives: the operator's, if only for a part of them."""
+        own = operator.find(self._own, provider, model)
+        is_own = own is not None and any(own.price(kind) is not None for kind in (*OWN, "multiplier"))
+        return "operator" if is_own else "catalog"
 
     def price(self, exchange: Exchange, *, rate_multiplier: Decimal = ONE) -> int | None:
         """Price what an exchange used, in nano-dollars; None where no price is known."""
