@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Annotated, Any
 
 import click
@@ -15,12 +16,15 @@ import msgspec
 from msgspec import Meta
 
 from raven_proxy import Exchange, Face, Finding, Reply, Unauthenticated, hookimpl, read_nothing
+from raven_proxy.events import Event
 from raven_proxy.gateway import Gateway
 from raven_proxy.resources import Resource
 from raven_proxy.storage import Storage
 from raven_proxy.tasks import Tasks
 
 from .accounting import Accounting
+from .analytics import analytics_face
+from .batches import BatchBilling
 from .books import Books, Standing
 from .budgets import TOPIC, Budgets
 from .catalogue import load_packaged, operator
@@ -52,7 +56,8 @@ class Meter:
         `allow_unpriced` lets models through that nobody knows a price of. With `prepaid` an organisation
         without any grant may spend nothing. `assumed_output_tokens` bounds what is held for an answer whose
         length the client leaves open. `fsync` is the journal's: "never", "interval" (a second) or "always".
-        With `public_pricing` the page /docs/pricing needs no key.
+        `batch_share` is what a batch costs of the list price. With `public_pricing` the page /docs/pricing
+        needs no key.
         """
 
         allow_unpriced: bool = False
@@ -60,6 +65,7 @@ class Meter:
         assumed_output_tokens: Annotated[int, Meta(ge=1)] = 4096
         fsync: Fsync = "interval"
         public_pricing: bool = True
+        batch_share: Annotated[str, Meta(pattern=r"^[0-9](\.[0-9]{1,6})?\Z")] = "0.5"
 
     def __init__(self, config: Config | None = None) -> None:
         self._config = config or Meter.Config()
@@ -74,13 +80,14 @@ class Meter:
         self._budgets = Budgets(lambda: self._gateway.counters, self._find_resource)
         self._journal: Journal
         self._keeper: Keeper
+        self._batches: BatchBilling
         self._tasks = Tasks()
         self._background: list[asyncio.Task[None]] = []
         self._stop_watching: Callable[[], None] | None = None
 
     @hookimpl
     def register_faces(self, register: Callable[[Face], None]) -> None:
-        """Offer `GET /v1/usage`, `/credits`, `/models`, receipts and the feed of the log."""
+        """Offer `GET /v1/usage`, `/credits`, `/models`, `/analytics`, receipts and the feed of the log."""
         register(
             Face(
                 name="usage",
@@ -96,6 +103,7 @@ class Meter:
             register(face)
         register(self._feed.face())
         register(offers_face(lambda: self._tariffs))
+        register(analytics_face(lambda: self._storage))
         for page in pages(lambda: self._operator_models, public=self._config.public_pricing):
             register(page)
 
@@ -150,6 +158,8 @@ class Meter:
             allow_unpriced=self._config.allow_unpriced,
             assumed_output_tokens=self._config.assumed_output_tokens,
         )
+        share = Decimal(self._config.batch_share)
+        self._batches = BatchBilling(gateway.storage, books, tariffs, ids, share)
         self._feed.start(gateway)
         self._management = Management(gateway.storage, gateway.counters, books)
         self._background = [
@@ -188,6 +198,12 @@ class Meter:
     def settle_exchange(self, exchange: Exchange) -> None:
         """Charge what was used and write it down."""
         self._accounting.settle(exchange)
+
+    @hookimpl
+    async def observe_event(self, event: Event) -> None:
+        """Charge a batch that is over."""
+        if event.type == "batch.finished":
+            await self._batches.charge(event)
 
     async def list_standings(self) -> list[Standing]:
         """Say how every balance and budget stands; for plugins that watch over them."""

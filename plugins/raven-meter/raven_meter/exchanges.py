@@ -40,6 +40,7 @@ MIGRATIONS = (
     budgets.REVISIONS,
     budgets.AMOUNTS,
     "ALTER TABLE exchanges ADD COLUMN member_id TEXT;" + ledger.CHARGES,
+    "CREATE INDEX exchanges_by_organization ON exchanges (organization_id, created_at);",
 )
 
 # Add only at the end: journals of other versions are read by the place.

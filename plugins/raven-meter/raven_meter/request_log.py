@@ -18,7 +18,7 @@ from raven_proxy.resources import Condition, Record, Resource, invalid
 from .cursor import id_at
 from .pricing import dollars
 
-__all__ = ["LOGS", "Logged"]
+__all__ = ["LOGS", "Logged", "read_time"]
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -57,11 +57,11 @@ def _narrow(query: Mapping[str, str]) -> list[Condition]:
     """Read `from`, `to` and `q`. Raises InvalidRequest."""
     found: list[Condition] = []
     if "from" in query:
-        begin = _read_time(query["from"], "from")
+        begin = read_time(query["from"], "from")
         # An exchange ends after it began, and its id rises with its end: earlier rows need not be looked at.
         found.append(("created_at >= ? AND id >= ?", (begin, id_at(begin))))
     if "to" in query:
-        found.append(("created_at < ?", (_read_time(query["to"], "to", days=1),)))
+        found.append(("created_at < ?", (read_time(query["to"], "to", days=1),)))
     if "q" in query:
         text = "%" + re.sub(r"([\\%_])", r"\\\1", query["q"]) + "%"
         columns = ("request_id", "model", "error_code")
@@ -69,7 +69,7 @@ def _narrow(query: Mapping[str, str]) -> list[Condition]:
     return found
 
 
-def _read_time(text: str, param: str, *, days: int = 0) -> int:
+def read_time(text: str, param: str, *, days: int = 0) -> int:
     """Read a time, or a day of UTC and `days` after it; in Unix seconds."""
     try:
         if _DAY.fullmatch(text):

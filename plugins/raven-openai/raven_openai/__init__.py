@@ -23,6 +23,7 @@ from .provider import OpenAIProvider
 from .registry import FACES
 from .responses import routing as stored_responses
 from .stored import routing, stages
+from .stored.batches import BatchWatch
 from .stored.ownership import Ownership
 
 __all__ = ["OpenAI"]
@@ -41,6 +42,7 @@ class OpenAI:
     def __init__(self, config: Config) -> None:
         self._provider = OpenAIProvider(PRESETS | config.presets)
         self._ownership: Ownership
+        self._batches: BatchWatch
 
     @hookimpl
     def register_faces(self, register: Callable[[Face], None]) -> None:
@@ -57,6 +59,7 @@ class OpenAI:
     @hookimpl
     async def startup(self, gateway: Gateway) -> None:
         """Bring the table of owners up to date."""
+        self._batches = BatchWatch(gateway.publish)
         many = gateway.config.workers > 1
         self._ownership = await Ownership.open(gateway.storage, waits_for_others=many)
 
@@ -79,4 +82,4 @@ class OpenAI:
     @hookimpl
     def open_stage(self, exchange: Exchange) -> Stage | None:
         """Note what was made or deleted, and filter lists; None for everything else."""
-        return stages.open_stage(exchange, self._ownership)
+        return stages.open_stage(exchange, self._ownership, self._batches)

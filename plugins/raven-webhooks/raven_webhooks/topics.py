@@ -16,6 +16,7 @@ TOPICS: Mapping[str, str] = MappingProxyType(
         "budget.threshold": "a budget has spent the share that it warns at; once a day",
         "budget.exceeded": "a budget is used up; once a day",
         "balance.low": "an organisation's balance is at a threshold; once a day",
+        "batch.finished": "a batch is over, when somebody first asks for it; what it used",
         "provider.threshold": "a provider's day has come to a threshold",
         "provider.paused": "a provider's day has come to its stop",
         "provider.reactivated": "somebody lifted a pause",

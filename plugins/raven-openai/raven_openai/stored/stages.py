@@ -6,6 +6,8 @@ at all if it cannot be read.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,10 +16,14 @@ from raven_proxy.errors import UpstreamError
 from raven_proxy.exchange import Exchange
 from raven_proxy.faces import Stage
 
+from .batches import BatchWatch
 from .ownership import Ownership
 from .routing import NOTE, Placed
 
 __all__ = ["ListFilter", "ObjectReader", "open_stage"]
+
+Look = Callable[[Any], None]
+"""Is shown each batch that passes."""
 
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 _MOST = 1024 * 1024  # bytes of one object; what is longer is none
@@ -31,6 +37,9 @@ class _Object(msgspec.Struct):
     error_file_id: Any = None
     file: Any = None
     deleted: Any = None
+    status: Any = None  # a batch's, as what follows
+    model: Any = None
+    usage: Any = None
 
 
 _decode_object = msgspec.json.Decoder(_Object).decode
@@ -38,25 +47,29 @@ _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-def open_stage(exchange: Exchange, ownership: Ownership) -> Stage | None:
+def open_stage(exchange: Exchange, ownership: Ownership, batches: BatchWatch) -> Stage | None:
     """Give the stage for a reply about stored things; None for every other."""
     placed = exchange.notes.get(NOTE)
     candidate = exchange.candidate
     if not isinstance(placed, Placed) or candidate is None or exchange.request.method == "HEAD":
         return None
+    look: Look | None = None
+    if placed.place.kind == "batch":
+        look = partial(batches.look, exchange)
     if placed.owned is not None:
-        return ListFilter(placed, ownership, candidate.upstream.name)
+        return ListFilter(placed, ownership, candidate.upstream.name, look)
     if placed.place.action == "content":
         return None
-    return ObjectReader(placed, ownership, candidate.upstream.name)
+    return ObjectReader(placed, ownership, candidate.upstream.name, look)
 
 
 class ObjectReader:
     """Notes the owner of what was made, and forgets what was deleted, before the reply goes out."""
 
-    __slots__ = ("_ownership", "_parts", "_placed", "_size", "_upstream")
+    __slots__ = ("_look", "_ownership", "_parts", "_placed", "_size", "_upstream")
 
-    def __init__(self, placed: Placed, ownership: Ownership, upstream: str) -> None:
+    def __init__(self, placed: Placed, ownership: Ownership, upstream: str, look: Look | None) -> None:
+        self._look = look
         self._placed = placed
         self._ownership = ownership
         self._upstream = upstream
@@ -84,6 +97,8 @@ class ObjectReader:
         if not place.id and isinstance(found.id, str):
             self._note(place.kind, found.id)
         _note_files(found, self._note)
+        if self._look is not None:
+            self._look(found)
         return b""
 
     def _note(self, kind: str, id: str) -> None:
@@ -93,9 +108,10 @@ class ObjectReader:
 class ListFilter:
     """Takes out of a list what the organisation does not own."""
 
-    __slots__ = ("_ownership", "_parts", "_placed", "_upstream")
+    __slots__ = ("_look", "_ownership", "_parts", "_placed", "_upstream")
 
-    def __init__(self, placed: Placed, ownership: Ownership, upstream: str) -> None:
+    def __init__(self, placed: Placed, ownership: Ownership, upstream: str, look: Look | None) -> None:
+        self._look = look
         self._placed = placed
         self._ownership = ownership
         self._upstream = upstream
@@ -121,6 +137,8 @@ class ListFilter:
         shown = kept[: self._placed.limit] if self._placed.limit is not None else kept
         for _, found in shown:
             _note_files(found, self._note)
+            if self._look is not None:
+                self._look(found)
         return body if len(shown) == len(every) else _rewrite(members, shown, is_cut=len(shown) < len(kept))
 
     def _note(self, kind: str, id: str) -> None:
