@@ -16,7 +16,6 @@ from raven_openai.usage import read_usage
 from raven_proxy.events import Event
 from raven_proxy.exchange import Exchange
 
-
 __all__ = ["BatchWatch"]
 
 _OVER = frozenset({"completed", "expired", "cancelled"})  # of the last two what was done is billed
