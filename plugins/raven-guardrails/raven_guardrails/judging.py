@@ -14,9 +14,13 @@ from .finders import Finder, make_finder
 from .patterns import any_of, merge, tail_of
 from .rules import Action, Direction, Guardrail, JsonSchema, MaxLength, Webhook, read_config
 from .schemas import Schema
-from .views import View, views_of
+from .views import View, readings_of, views_of
 
 __all__ = ["Edit", "Found", "Rule", "RuleSet", "edit", "edits_of", "make_rule"]
+
+
+_BETWEEN = "\n\0\n"  # between texts that are looked at together; a border on both sides
+_ANCHORS = ("^", "$", r"\A", r"\z", r"\B")
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -87,6 +91,10 @@ class RuleSet:
         self.schemas = tuple(rule for rule in self.rules if rule.schema is not None)
         self.webhooks = tuple(rule for rule in self.rules if rule.webhook is not None)
         needles = [needle for rule in self.finding if rule.finder for needle in rule.finder.needles]
+        # Borders of ours are an end or a character; what somebody else anchors is at the ends of texts alone.
+        own = [rule for rule in self.finding if rule.type == "custom_regex" and rule.finder is not None]
+        bodies = [needle.body for rule in own if rule.finder for needle in rule.finder.needles]
+        self._is_anchored = any(anchor in body for body in bodies for anchor in _ANCHORS)
         self._any = any_of([needle.pattern for needle in needles])
         holding = [rule.finder.needles for rule in self.finding if rule.enforces and rule.finder]
         self._holding = [needle for needles in holding for needle in needles]
@@ -101,9 +109,23 @@ class RuleSet:
         """List the names of those that could act."""
         return [rule.name for rule in self.rules if not rule.shadow]
 
+    def may_find(self, texts: Iterable[str]) -> bool:
+        """Say whether anything could be found in any of the texts, looking at all of them at once."""
+        if not self.finding:
+            return False
+        if self._any is None or self._is_anchored:
+            return True
+        return self._is_in(_BETWEEN.join(texts))
+
+    def _is_in(self, text: str) -> bool:
+        assert self._any is not None
+        return any(self._any.search(reading) is not None for reading in readings_of(text))
+
     def find(self, text: str, views: Sequence[View] | None = None) -> list[Found]:
         """Give what every guardrail finds in a text, in any of its views."""
         found: list[Found] = []
+        if views is None and self._any is not None and not self._is_in(text):
+            return found
         for view in views_of(text) if views is None else views:
             if self._any is not None and self._any.search(view.text) is None:
                 continue

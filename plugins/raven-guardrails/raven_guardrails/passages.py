@@ -22,6 +22,9 @@ def judge_passages(rules: RuleSet, passages: Iterable[Passage], report: Report) 
 
     Raises Forbidden (`guardrail_blocked`) at the first that blocks.
     """
+    passages = list(passages)
+    if not rules.may_find("".join([slot.text for slot in passage]) for passage in passages):
+        return False
     changed = False
     for passage in passages:
         pieces = [slot.text for slot in passage]

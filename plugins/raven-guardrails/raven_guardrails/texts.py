@@ -93,6 +93,8 @@ class Slot:
         self.changed = True
         holder = self._holder
         if self._kind == "name":
+            while text in holder and text != self._key:  # two of them must not become one
+                text += "_"
             pairs = [(text if name == self._key else name, value) for name, value in holder.items()]
             holder.clear()
             holder.update(pairs)

@@ -12,15 +12,17 @@ from __future__ import annotations
 import re
 import unicodedata
 from array import array
+from collections.abc import Iterator
 
 import msgspec
 
-__all__ = ["View", "views_of"]
+__all__ = ["View", "readings_of", "views_of"]
 
 _MOST_ESCAPES = 3
 _ESCAPE = re.compile(r'\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt])')
 _PENDING = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 _HALF = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _PLAIN = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 # Unicode's confusables (UTS 39), of which the letters that are used for Latin ones.
 _LOOKALIKES = dict(
@@ -72,6 +74,19 @@ class View(msgspec.Struct, frozen=True):
         return self.ends[-1] if self.ends else 0
 
 
+def readings_of(text: str) -> Iterator[str]:
+    """Give the texts of all views, without the maps, which cost more than the texts."""
+    reading = text
+    for level in range(_MOST_ESCAPES + 1):
+        yield reading
+        if not reading.isascii():
+            yield reading.translate(_NORMAL)
+            yield reading.translate(_LATIN)
+        if "\\" not in reading or level == _MOST_ESCAPES:
+            return
+        reading = _join_halves(_ESCAPE.sub(_undo, reading))
+
+
 def views_of(text: str) -> list[View]:
     """List the views of a text, itself first; there is nothing else for plain ASCII without backslashes."""
     view = View(text)
@@ -115,6 +130,18 @@ def _unescape(view: View) -> View:
     if half is None:
         return View("".join(pieces), starts, ends, view.undecided, view.half)
     return View("".join(pieces), starts, ends, view.place(half.start()), len(text) - half.start())
+
+
+def _undo(match: re.Match[str]) -> str:
+    token = match[0]
+    return _PLAIN[token[1]] if token[1] != "u" else chr(int(token[2:], 16))
+
+
+def _join_halves(text: str) -> str:
+    """Make characters of pairs of surrogates; what is left of them reads as a replacement character."""
+    if _SURROGATE.search(text) is None:
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _read_escape(text: str, match: re.Match[str]) -> tuple[str, int]:
