@@ -87,6 +87,7 @@ class Usage(msgspec.Struct, kw_only=True):
     audio_output_tokens: int = 0
     images: int = 0
     seconds: float = 0.0
+    web_searches: int = 0  # that the vendor's own tool made, and bills beside the tokens
     estimated: bool = False
 
 

@@ -32,6 +32,7 @@ class WireUsage(msgspec.Struct):
     cache_write_1h: int | None = None
     thinking: int | None = None
     service_tier: str | None = None
+    searches: int | None = None
     compaction: WireUsage | None = None  # what summing up the conversation cost: not in the counts above
 
 
@@ -53,6 +54,7 @@ def parse_usage(table: Any) -> WireUsage:
         hour,
         _count(details.get("thinking_tokens")),
         _TIERS.get(tier, tier) if isinstance(tier, str) else None,
+        _count(_table(table, "server_tool_use").get("web_search_requests")),
         _parse_compactions(table.get("iterations")),
     )
 
@@ -99,6 +101,7 @@ def read_usage(wire: WireUsage) -> Usage | None:
         cache_write_tokens=written,
         cache_write_1h_tokens=min(wire.cache_write_1h or 0, written),
         reasoning_tokens=min(wire.thinking or 0, completion),
+        web_searches=wire.searches or 0,
     )
     more = read_usage(wire.compaction) if wire.compaction is not None else None
     if more is not None:

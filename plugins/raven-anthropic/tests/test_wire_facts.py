@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from raven_anthropic import MESSAGES, PROVIDER_SIDE, requests
+from raven_anthropic.usage import parse_usage, read_usage
 
 from raven_proxy import hub
 from raven_proxy.exchange import Exchange, Usage
@@ -114,6 +115,18 @@ SPENT = Usage(
     prompt_tokens=1239, completion_tokens=55, total_tokens=1294, cached_tokens=200, cache_write_tokens=30,
     cache_write_1h_tokens=30,
 )  # fmt: skip
+
+
+def test_searches_of_the_vendors_own_tool_are_counted() -> None:
+    """`server_tool_use.web_search_requests`: billed beside the tokens."""
+    table = {"input_tokens": 10, "output_tokens": 5, "server_tool_use": {"web_search_requests": 3}}
+    usage = read_usage(parse_usage(table))
+    assert usage is not None
+    assert usage.web_searches == 3
+    for odd in ({"web_search_requests": -1}, {"web_search_requests": "3"}, 3, None):
+        usage = read_usage(parse_usage(table | {"server_tool_use": odd}))
+        assert usage is not None
+        assert usage.web_searches == 0
 
 
 def test_what_a_compaction_cost_is_counted() -> None:

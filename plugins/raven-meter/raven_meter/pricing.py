@@ -114,7 +114,7 @@ def _flat(steps: Mapping[str, tuple[Step, ...]], multiplier: Decimal) -> tuple[i
 def cost_nano(usage: Usage, tariff: Tariff, *, rate_multiplier: Decimal = ONE) -> int:
     """Price one exchange, in nano-dollars. `rate_multiplier` is the user's, with at most six decimals."""
     parts = _part(usage)
-    if tariff.flat is not None and rate_multiplier is ONE and not (usage.images or usage.seconds):
+    if tariff.flat is not None and rate_multiplier is ONE and not _has_units(usage):
         scaled = 0  # the same sum, where there is no more to it: most exchanges
         for tokens, price in zip(parts, tariff.flat):  # noqa: B905 - both are as long as `_KINDS`
             if tokens > 0:
@@ -129,9 +129,14 @@ def cost_nano(usage: Usage, tariff: Tariff, *, rate_multiplier: Decimal = ONE) -
     million += int(Decimal(repr(usage.seconds)) * _MILLION) * tariff.price(("video_second",), prompt)
     million += tariff.price(("request",), prompt) * _MILLION
     million += tariff.price(("request_thousand",), prompt) * 1000
+    million += usage.web_searches * tariff.price(("web_search_thousand",), prompt) * 1000
     scaled = million * tariff.multiplier_ppm * int(rate_multiplier * _PPM)
     whole = _MILLION * _PPM * _PPM * (_SCALE // NANO)
     return (2 * scaled + whole) // (2 * whole)
+
+
+def _has_units(usage: Usage) -> bool:
+    return bool(usage.images or usage.seconds or usage.web_searches)
 
 
 def dollars(nano: int) -> str:

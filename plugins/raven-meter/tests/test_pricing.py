@@ -27,6 +27,7 @@ CLAUDE = {
 PLAIN = {"input": "0.15", "output": "0.6"}
 FINE = PLAIN | {"cached_input": "0.075", "reasoning": "1.2", "audio_input": "10", "audio_output": "20"}
 ALL = {"request_thousand": "5"}
+SEARCH = {"web_search_thousand": "10"}
 
 
 def tariff(prices: dict[str, Any], **own: str) -> Tariff:
@@ -84,6 +85,10 @@ GOLDEN: list[tuple[dict[str, Any], dict[str, str], dict[str, Any], str, int]] = 
     (ALL, {}, {}, "1", 5_000_000),
     (ALL, {"request": "0.01"}, {}, "1", 15_000_000),
     (PLAIN | ALL, {}, {"prompt_tokens": 1000}, "1", 5_150_000),
+    (PLAIN | SEARCH, {}, {"prompt_tokens": 1000}, "1", 150_000),
+    (PLAIN | SEARCH, {}, {"prompt_tokens": 1000, "web_searches": 3}, "1", 30_150_000),
+    (PLAIN | SEARCH, {"multiplier": "2"}, {"web_searches": 1}, "1.5", 30_000_000),
+    (PLAIN, {}, {"prompt_tokens": 1000, "web_searches": 3}, "1", 150_000),
 ]  # fmt: skip
 
 
