@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from urllib.parse import unquote
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
@@ -28,13 +29,13 @@ class Form:
     def __init__(self, body: bytes) -> None:
         self._body = body
         self._texts: dict[int, str] = {}
-        self._spans: list[tuple[int, int, str]] = []
+        self._spans: list[tuple[int, int, str, str]] = []  # start, end, charset, the text as it came
         self.has_lengths = False
 
     def add(self, start: int, end: int, text: str, charset: str = "utf-8") -> None:
         """Add one text that stands at a span of the body."""
         self._texts[len(self._spans)] = text
-        self._spans.append((start, end, charset))
+        self._spans.append((start, end, charset, text))
 
     def passages(self) -> list[Passage]:
         """Give the texts to judge; what is written to them is in `encode`."""
@@ -46,7 +47,9 @@ class Form:
             raise InvalidRequest("Send the parts of the form without Content-Length.", param="body")
         pieces: list[bytes] = []
         place = 0
-        for index, (start, end, charset) in sorted(enumerate(self._spans), key=lambda one: one[1]):
+        for index, (start, end, charset, before) in sorted(enumerate(self._spans), key=lambda one: one[1]):
+            if self._texts[index] == before:
+                continue
             pieces += (self._body[place:start], self._texts[index].encode(charset, "replace"))
             place = end
         return b"".join([*pieces, self._body[place:]])
@@ -65,6 +68,14 @@ def read_form(body: bytes, content_type: str) -> Form:
     except (FormParserError, UnicodeEncodeError, ValueError):
         raise InvalidRequest("The body is not a form that can be read.", param="body") from None
     return form
+
+
+def _readable(disposition: bytes) -> str:
+    """Give a part's names as people read them; as they stand, where that would change what they are."""
+    plain = disposition.decode("utf-8", "replace")
+    readable = unquote(plain)
+    is_same = readable.count('"') == plain.count('"') and readable.isprintable() and "\\" not in readable
+    return readable if is_same else plain
 
 
 class _Reader:
@@ -99,7 +110,7 @@ class _Reader:
         value = self._body[slice(*self._span)]
         if name == _DISPOSITION:
             self._is_file = b"filename" in value.lower()
-            self._form.add(*self._span, value.decode("latin-1"), "latin-1")
+            self._form.add(*self._span, _readable(value), "utf-8")
         elif name == b"content-length":
             self._form.has_lengths = True
         elif name == b"content-transfer-encoding" and value.strip().lower() not in _PLAIN:
