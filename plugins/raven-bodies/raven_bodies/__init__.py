@@ -132,6 +132,9 @@ class Bodies:
 
     def _take(self, exchange: Exchange) -> Kept:
         copy: Any = exchange.notes.get(_NOTE)
+        if exchange.reply_body is not None:  # whole: `check_reply` may have changed it after the copy
+            copy = Copy(self._config.max_bytes)
+            _ = copy.feed(exchange.reply_body)
         is_copied = isinstance(copy, Copy)
         return Kept(
             request_type=exchange.headers.get("content-type", "")[:200],

@@ -135,6 +135,7 @@ class Guardrails:
             return
         report.run(rules)
         asker = self._asker(exchange)
+        exchange.reply_body = b""  # who looks afterwards must not find what was refused
         try:
             framer = _framer(exchange) if exchange.collects else None
             if framer is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import ClientPayloadError
 
 from raven_proxy.mock import MockUpstream
 
@@ -142,3 +144,42 @@ async def test_vectors_are_no_texts(raven: Any, upstream: MockUpstream) -> None:
         async with gateway.client.post("/v1/embeddings", json={"model": "mock/any", "input": "hi"}) as reply:
             assert reply.status == 200
             assert await reply.read() == msgspec.json.encode(whole)
+
+
+@pytest.mark.parametrize("action", ["redact", "block"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_was_taken_out_is_kept_nowhere(
+    raven: Any, upstream: MockUpstream, action: str, stream: bool
+) -> None:
+    """Who keeps bodies, or replies for a repeat, keeps what the client got."""
+    config = rules(WORD, action=action, applies_to="output")
+    config["plugin"]["bodies"] = {"keep": "all"}
+    gateway = await raven(
+        upstreams=[upstream], base=("idempotency", "guardrails", "openai", "bodies"), config=config
+    )
+    if stream:
+        script(upstream, vendors.EVENTS, vendors.chat(["a fal", "con", " flies"]))
+    else:
+        message = {"role": "assistant", "content": "a falcon flies"}
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        upstream.reply(
+            json={"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+        )
+    body, headers = said("hi", stream=stream), {"Idempotency-Key": "k1"}
+    async with gateway.client.post("/v1/chat/completions", json=body, headers=headers) as reply:
+        name = reply.headers["X-Request-ID"]
+        with contextlib.suppress(ClientPayloadError):
+            assert b"falcon" not in await reply.read()
+
+    async def look() -> Any:
+        async with gateway.client.get(f"/logs/bodies/{name}") as reply:
+            return reply.status, await reply.json()
+
+    async with asyncio.timeout(5):
+        while (found := await look())[0] != 200:
+            await asyncio.sleep(0.02)
+    assert "falcon" not in str(found[1])
+    assert ("[REDACTED]" in str(found[1])) == (action == "redact")
+    async with gateway.client.post("/v1/chat/completions", json=body, headers=headers) as reply:
+        with contextlib.suppress(ClientPayloadError):
+            assert b"falcon" not in await reply.read()
