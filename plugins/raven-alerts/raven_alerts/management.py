@@ -1,7 +1,7 @@
 """What administrators can ask of the alerts: `GET /alerts`, and `DELETE /alerts/paused/{upstream}`.
 
-The gateway's own organisation sees everything. Another one sees its own counts and alerts, and the
-pauses that hold for it; it can lift only those that are its own.
+Who runs the gateway sees everything, unless they act for some organisation (`X-Org-Id`). An organisation
+sees its own counts and alerts, and the pauses that hold for it; it can lift only those that are its own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import structlog
 
 from raven_proxy import Exchange, Forbidden, InvalidRequest, NotFound, Principal, Reply, Unauthenticated
 from raven_proxy.events import Event
+from raven_proxy.organizations import DEFAULT
 from raven_proxy.storage import Row, Transaction
 
 from .messages import iso
@@ -26,9 +27,6 @@ from .tallies import Tallies, Tally, day_of
 __all__ = ["Management"]
 
 _log = structlog.get_logger("raven_alerts.management")
-_GATEWAY = Principal(key_id="").organization_id
-"""The organisation of the gateway's own administrators: the one that keys have unless they say otherwise."""
-
 _PAGE = 100
 
 
@@ -51,8 +49,8 @@ class Management:
 
     async def show(self, exchange: Exchange) -> Reply:
         """`GET /alerts`: rules, today's counts, what fired (`limit`, `after`) and what is paused."""
-        organization = _caller(exchange).organization_id
-        sees_all = organization == _GATEWAY
+        caller = _caller(exchange)
+        organization, sees_all = caller.organization_id, _runs_gateway(caller)
         query = exchange.request.query
         limit = _read_limit(query.get("limit"))
         tallies = await self._tallies.refresh()
@@ -91,7 +89,7 @@ class Management:
         caller, upstream = _caller(exchange), exchange.params["upstream"]
         wanted = exchange.request.query.get("organization")
         places = [EVERYBODY, caller.organization_id] if wanted is None else [wanted]
-        if caller.organization_id != _GATEWAY:
+        if not _runs_gateway(caller):
             if wanted not in {None, caller.organization_id}:
                 raise NotFound(f"The upstream {upstream!r} is not paused.")
             places = [caller.organization_id]
@@ -119,6 +117,10 @@ def _caller(exchange: Exchange) -> Principal:
     if exchange.principal is None:
         raise Unauthenticated("Send a key.")
     return exchange.principal
+
+
+def _runs_gateway(caller: Principal) -> bool:
+    return caller.is_operator and caller.organization_id == DEFAULT
 
 
 def _place(tally: Tally) -> tuple[str, str]:

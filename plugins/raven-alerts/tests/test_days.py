@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Any
 
+import msgspec
 import pytest
 from raven_alerts.tallies import day_of
 
@@ -17,14 +18,21 @@ HELLO = {"role": "user", "content": "Hello!"}
 THREE = {"name": "three", "when": "provider_day", "measure": "requests", "threshold": 3}
 
 
+PEOPLE = {
+    "Bearer stranger": Principal(key_id="key_b", organization_id="org_b", scopes=ADMINISTRATOR.scopes),
+    "Bearer colleague": Principal(key_id="key_c", scopes=ADMINISTRATOR.scopes, role="owner"),
+    "Bearer deputy": msgspec.structs.replace(ADMINISTRATOR, organization_id="org_b"),
+}
+
+
 class Strangers:
-    """Lets another organisation's administrator in."""
+    """Lets administrators in who do not run the gateway: another organisation's, and its own; and one who
+    does, for another organisation.
+    """
 
     @hookimpl
     async def authenticate(self, exchange: Exchange) -> Principal | None:
-        if exchange.headers.get("authorization") != "Bearer stranger":
-            return None
-        return Principal(key_id="key_b", organization_id="org_b", scopes=ADMINISTRATOR.scopes)
+        return PEOPLE.get(exchange.headers.get("authorization", ""))
 
 
 async def test_a_threshold_mails_once_a_day(office: Any, mailbox: Any, upstream: Any) -> None:
@@ -212,6 +220,26 @@ async def test_each_organisation_by_itself(office: Any, upstream: Any) -> None:
     for _ in range(3):
         assert (await desk.chat())[0] == 200
     assert (await desk.chat())[0] == 429
+
+
+async def test_only_who_runs_the_gateway_sees_everybody_and_lifts_for_all(office: Any, upstream: Any) -> None:
+    """An owner in the gateway's own organisation owns that one; so does an operator who acts for another."""
+    desk = await office([THREE | {"stop": True}], plugins=[Strangers])
+    headers = desk.gateway.client.headers
+    ours, headers["Authorization"] = headers["Authorization"], "Bearer stranger"
+    for _ in range(3):
+        await desk.chat()
+    for who, own in (("colleague", "org_default"), ("deputy", "org_b")):
+        headers["Authorization"] = f"Bearer {who}"
+        shown = await desk.until(lambda s: s["paused"])
+        assert (shown["rules"], shown["alerts"]) == ([], [])
+        assert {row["organizationId"] for row in shown["counters"]} <= {own}
+        assert (await desk.ask("DELETE", "/alerts/paused/mock"))[0] == 403
+        assert (await desk.ask("DELETE", "/alerts/paused/mock?organization="))[0] == 404
+    headers["Authorization"] = ours
+    shown = await desk.shown()
+    assert {row["organizationId"] for row in shown["counters"]} == {None, "org_b"}
+    assert (await desk.ask("DELETE", "/alerts/paused/mock"))[0] == 200
 
 
 async def test_another_organisation_sees_and_lifts_only_its_own(office: Any, upstream: Any) -> None:
