@@ -20,6 +20,7 @@ from raven_proxy.findings import Finding
 from raven_proxy.gateway import Gateway
 from raven_proxy.resources import Resource
 
+from .answers import is_answering
 from .collected import judge_stream
 from .consulting import Asker
 from .explain import explain
@@ -134,15 +135,18 @@ class Guardrails:
         if report is None or rules is None or not body or report.is_staged:
             return
         report.run(rules)
-        asker = self._asker(exchange)
+        asker, answers = self._asker(exchange), _is_answering(exchange)
         exchange.reply_body = b""  # who looks afterwards must not find what was refused
         try:
             framer = _framer(exchange) if exchange.collects else None
             if framer is not None:
                 hold = self._hold(exchange, rules, report, keeps=True)
-                body = await judge_stream(body, framer, hold, _shape(exchange), rules, report, asker)
+                body = await judge_stream(
+                    body, framer, hold, _shape(exchange), rules, report, asker, answers=answers
+                )
             else:
-                body = await judge_reply(body, exchange.face.dialect.name, rules, report, asker)
+                dialect = exchange.face.dialect.name
+                body = await judge_reply(body, dialect, rules, report, asker, answers=answers)
             exchange.reply_body = body
         finally:
             exchange.response_headers.update(report.headers())
@@ -191,7 +195,9 @@ class Guardrails:
             return
         after = RuleSet(rules.watches_all, "output")
         hold = self._hold(exchange, after, report, keeps=True)
-        _ = await judge_stream(body, framer, hold, _shape(exchange), after, report, self._asker(exchange))
+        asker, answers = self._asker(exchange), _is_answering(exchange)
+        shape = _shape(exchange)
+        _ = await judge_stream(body, framer, hold, shape, after, report, asker, answers=answers)
 
     def _hold(self, exchange: Exchange, rules: RuleSet, report: Report, *, keeps: bool = False) -> Hold:
         return Hold(
@@ -210,6 +216,10 @@ class Guardrails:
     def _asker(self, exchange: Exchange) -> Asker:
         assert exchange.principal is not None
         return Asker(exchange.id, exchange.principal.organization_id, self._management.allow_private)
+
+
+def _is_answering(exchange: Exchange) -> bool:
+    return is_answering(exchange.face.dialect.name, opaque=exchange.face.opaque)
 
 
 def _framer(exchange: Exchange) -> Framer | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-__all__ = ["answers_of"]
+__all__ = ["answers_of", "has_tools", "is_answering"]
+
+_TOOLS = (b"functionCall", b"tool_calls", b"tool_use", b"toolUse", b"function_call")
 
 
 def answers_of(document: Any, dialect: str) -> list[str] | None:
@@ -14,6 +16,19 @@ def answers_of(document: Any, dialect: str) -> list[str] | None:
     if read is None or not isinstance(document, dict):
         return None
     return list(read(document))
+
+
+def is_answering(dialect: str, *, opaque: bool) -> bool:
+    """Say whether replies are a model's answers: vectors, lists and images are none.
+
+    Those of an endpoint that nobody knows may be.
+    """
+    return opaque or dialect in _READERS
+
+
+def has_tools(frames: Iterable[bytes]) -> bool:
+    """Say whether a stream calls tools, as far as its bytes tell: such an answer needs no text."""
+    return any(word in frame for frame in frames for word in _TOOLS)
 
 
 def _list(value: Any) -> list[Any]:
@@ -61,6 +76,14 @@ def _responses(document: dict[str, Any]) -> Iterator[str]:
         yield "".join(_join(item["content"], "output_text") for item in items if "content" in item)
 
 
+def _invoked(document: dict[str, Any]) -> Iterator[str]:
+    """Claude answers as at home; what other models on Bedrock say is not known here, and matches nothing."""
+    if document.get("type") == "message":
+        yield from _messages(document)
+    else:
+        yield ""
+
+
 def _gemini(document: dict[str, Any]) -> Iterator[str]:
     for candidate in _list(document.get("candidates")):
         parts = _list(_get(candidate, "content", "parts"))
@@ -87,6 +110,8 @@ _READERS: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
     "openai.chat": _chat,
     "openai.completions": _completions,
     "openai.responses": _responses,
+    "openai.responses.item": lambda document: _responses(document) if "output" in document else iter(()),
+    "bedrock.invoke": _invoked,
     "anthropic.messages": _messages,
     "vertex.anthropic": _messages,
     "gemini.generate": _gemini,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Hashable, Iterable
 
+from .answers import has_tools
 from .consulting import Asker, consult
 from .frames import Frame, Framer
 from .judging import RuleSet
@@ -20,9 +21,19 @@ _BREATH = 100  # frames judged before others get their turn
 
 
 async def judge_stream(
-    body: bytes, framer: Framer, hold: Hold, shape: Shape, rules: RuleSet, report: Report, asker: Asker
+    body: bytes,
+    framer: Framer,
+    hold: Hold,
+    shape: Shape,
+    rules: RuleSet,
+    report: Report,
+    asker: Asker,
+    *,
+    answers: bool,
 ) -> bytes:
-    """Judge a whole stream; give it as it may go out. `hold` keeps its texts. Raises Forbidden."""
+    """Judge a whole stream; give it as it may go out. `hold` keeps its texts, `answers` says whether it is a
+    model's answer. Raises Forbidden.
+    """
     frames: list[Frame] = []
     for number, frame in enumerate((*framer.feed(body), *framer.close())):
         frames += hold.take(frame)
@@ -32,8 +43,8 @@ async def judge_stream(
     texts = {key: _Joined(channel.slots or ()) for key, channel in hold.channels.items()}
     if rules.webhooks and await consult(rules, list(texts.values()), asker, report):
         _mark(frames, texts.values())
-    if rules.schemas:
-        judge_answers(_answers(shape, texts), rules, report)
+    if rules.schemas and answers:
+        judge_answers(_answers(shape, texts, frames), rules, report)
     return b"".join(map(write, frames))
 
 
@@ -75,7 +86,7 @@ def _holders(value: object) -> set[int]:
     return found
 
 
-def _answers(shape: Shape, texts: dict[Key, _Joined]) -> list[str] | None:
+def _answers(shape: Shape, texts: dict[Key, _Joined], frames: Iterable[Frame]) -> list[str] | None:
     if not shape.is_known:
         return None
     answers: dict[Hashable, str] = {}
@@ -83,4 +94,6 @@ def _answers(shape: Shape, texts: dict[Key, _Joined]) -> list[str] | None:
         choice = shape.answer(key)
         if choice is not None:
             answers[choice] = answers.get(choice, "") + text.text
+    if not answers and not has_tools(frame.raw for frame in frames):
+        return [""]
     return list(answers.values())

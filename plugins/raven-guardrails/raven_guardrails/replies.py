@@ -21,8 +21,10 @@ __all__ = ["drop_logprobs", "judge_answers", "judge_document", "judge_reply"]
 _decode = msgspec.json.Decoder().decode
 
 
-async def judge_reply(body: bytes, dialect: str, rules: RuleSet, report: Report, asker: Asker) -> bytes:
-    """Judge a JSON reply, or a text; give it as it may go out.
+async def judge_reply(
+    body: bytes, dialect: str, rules: RuleSet, report: Report, asker: Asker, *, answers: bool
+) -> bytes:
+    """Judge a JSON reply, or a text; give it as it may go out. `answers` says whether it is a model's answer.
 
     Raises Forbidden (`guardrail_blocked`). Bytes that are no text are media, and pass.
     """
@@ -32,7 +34,8 @@ async def judge_reply(body: bytes, dialect: str, rules: RuleSet, report: Report,
         passages, document, is_json = _judge_body(body, rules, report)
     if rules.webhooks:
         await consult(rules, [one[0] for one in passages if len(one) == 1], asker, report)
-    judge_answers(answers_of(document, dialect), rules, report)
+    if answers:
+        judge_answers(answers_of(document, dialect), rules, report)
     if not any(slot.changed for passage in passages for slot in passage):
         return body
     return msgspec.json.encode(document) if is_json else document[0].encode()

@@ -261,6 +261,25 @@ async def test_a_schema_judges_what_is_answered(
         assert got == data
 
 
+async def test_a_schema_lets_pass_what_is_no_answer(raven: Any, upstream: MockUpstream) -> None:
+    """Vectors, and calls of tools, whole and streamed; but not nothing, and not what nobody knows."""
+    gateway = await start(raven, upstream, SCHEMA)
+
+    async def status(path: str, body: Any) -> int:
+        async with gateway.client.post(path, json=body) as reply:
+            _ = await reply.read()
+            return int(reply.status)
+
+    assert await status("/v1/embeddings", {"model": "mock/m", "input": "hi"}) == 200
+    upstream.reply(json=WHOLE["chat tool"][2]("x"))
+    assert await status("/v1/chat/completions", said("hi")) == 200
+    for make, wanted in ((vendors.chat_tool, 200), (vendors.chat, 403), (vendors.chat_reasoning, 403)):
+        script(upstream, vendors.EVENTS, make([] if make is vendors.chat else ["{}"]))
+        assert await status("/v1/chat/completions", said("hi", stream=True)) == wanted
+    upstream.reply(json={"some": '{"x": 1}'})
+    assert await status("/v1/mock/new/endpoint", {"model": "any"}) == 403
+
+
 async def test_length_is_counted_over_a_stream(raven: Any, upstream: MockUpstream) -> None:
     """It ends at the event that is too much."""
     limit = {"name": "short", "type": "max_length", "config": {"max_characters": 20}}
@@ -272,3 +291,13 @@ async def test_length_is_counted_over_a_stream(raven: Any, upstream: MockUpstrea
     assert (status, is_cut) == (200, True), data
     assert data.count(b"0123456789") == 2
     assert b"guardrail_blocked" in data
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_answers_in_place_of_a_provider_is_judged_too(raven: Any, stream: bool) -> None:
+    """The demo provider says again what it was asked."""
+    gateway = await raven(base=("guardrails", "demo", "openai"), config=rules(WORD, applies_to="output"))
+    body = said("Say falcon falcon falcon", model="demo/chat", stream=stream)
+    status, _, data, is_cut = await read(gateway, "/v1/chat/completions", body)
+    assert b"alcon" not in data
+    assert status == 403 or is_cut or b"guardrail_blocked" in data
