@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from raven_auth_keys import KeyStore
 
 from raven_proxy.mock import MockUpstream, ScriptedReply
 
@@ -56,12 +57,111 @@ async def test_a_key_may_no_more_than_its_member(house: House) -> None:
     assert (await of_ann("GET", "/auth/me"))[1]["role"] == "admin"
 
 
-async def test_a_key_of_another_organisations_member_is_none(house: House) -> None:
-    """T57: naming somebody else's member gives nothing of theirs."""
+async def test_a_key_for_nobody_is_refused(house: House) -> None:
+    """T57: another organisation's member is as none; a key that is sent back unchanged stays as it is."""
     b = await house.found("B")
     theirs = await house.add("bob@example.com", "viewer", b, rateMultiplier="0")
-    of_nobody = await key_of(house, theirs)
-    assert (await of_nobody("GET", "/v1/models"))[0] == 401
+    ann = await house.add("ann@example.com", "viewer")
+    _, key = await house.operator("POST", "/keys", {"name": "k", "memberId": ann["id"]})
+    for member in (theirs["id"], "mem_none", ""):
+        for method, path in (("POST", "/keys"), ("PATCH", f"/keys/{key['id']}")):
+            status, body = await house.operator(method, path, {"name": "k", "memberId": member})
+            error = body["error"]
+            assert (status, error["type"], error["param"]) == (400, "validation_error", "memberId")
+    assert len((await house.operator("GET", "/keys?memberId=" + theirs["id"]))[1]) == 0
+    await house.operator("DELETE", f"{MEMBERS}/{ann['id']}")
+    status, shown = await house.operator("GET", f"/keys/{key['id']}")
+    assert status != 200 or (await house.operator("PATCH", f"/keys/{key['id']}", shown))[0] == 200
+
+
+SET = {
+    "scopes": ["chat:write", "models:read"], "allowedModels": ["gpt-*", "main/*"], "rateLimitRpm": 60,
+    "rateLimitTpd": 1000, "maxConcurrency": 2, "expiresAt": "2098-01-01T00:00:00Z",
+    "ipAllowlist": ["10.0.0.0/8", "127.0.0.1/32"],
+}  # fmt: skip
+WIDER: list[dict[str, Any]] = [
+    {"scopes": ["chat:write", "embeddings:write"]}, {"scopes": None}, {"allowedModels": None},
+    {"allowedModels": ["gpt-4o", "claude"]}, {"allowedModels": ["*"]}, {"allowedModels": ["g*"]},
+    {"allowedModels": ["other/*"]}, {"rateLimitRpm": 61}, {"rateLimitRpm": None}, {"rateLimitTpd": 2000},
+    {"maxConcurrency": None}, {"expiresAt": None}, {"expiresAt": "2099-01-01T00:00:00Z"},
+    {"ipAllowlist": None}, {"ipAllowlist": ["0.0.0.0/0"]}, {"ipAllowlist": ["10.1.0.0/16", "::/0"]},
+    {"plan": "pro"},
+]  # fmt: skip
+NARROWER: list[dict[str, Any]] = [
+    {"scopes": ["chat:write"]}, {"allowedModels": ["gpt-4o"]}, {"allowedModels": ["gpt-4*", "main/x"]},
+    {"rateLimitRpm": 5}, {"rateLimitRpd": 5}, {"maxConcurrency": 1}, {"expiresAt": "2097-01-01T00:00:00Z"},
+    {"ipAllowlist": ["10.1.0.0/16"]}, {"onDisconnect": "drain"}, {"name": "other"}, {"isActive": False},
+]  # fmt: skip
+
+
+@pytest.fixture
+async def given(house: House) -> tuple[House, Page, str]:
+    """A developer, signed in, and the path of a key that an administrator has made for them."""
+    ann = await house.add("ann@example.com", "developer")
+    status, key = await house.operator("POST", "/keys", {"name": "k", "memberId": ann["id"], **SET})
+    assert status == 201, key
+    return house, await house.sign_in("ann@example.com"), f"/keys/{key['id']}"
+
+
+@pytest.mark.parametrize("change", WIDER, ids=str)
+async def test_T57_a_developer_widens_nothing_that_was_set(given: Any, change: dict[str, Any]) -> None:
+    """403 that names the field, and the key is as it was; with PUT, what is left out is no way round."""
+    house, page, path = given
+    _, before = await house.operator("GET", path)
+    status, body = await page("PATCH", path, change)
+    assert (status, body["error"]["param"]) == (403, *change)[:2]
+    status, _ = await page("PUT", path, {"name": "k"})
+    assert status == 403
+    assert (await house.operator("GET", path))[1] == before
+    assert (await house.operator("PATCH", path, change))[0] == 200
+
+
+@pytest.mark.parametrize("change", NARROWER, ids=str)
+async def test_a_developer_narrows_and_goes_back(given: Any, change: dict[str, Any]) -> None:
+    """Up to what was set, as often as they like; and what was read can be sent back."""
+    _, page, path = given
+    _, before = await page("GET", path)
+    assert (await page("PATCH", path, before))[0] == 200
+    status, body = await page("PATCH", path, change)
+    assert status == 200, body
+    assert (await page("PATCH", path, before))[1] == before
+
+
+async def test_what_an_administrator_switched_off_stays_off(given: Any) -> None:
+    """By the API or the command line; a limit that they lift is lifted for its developer too."""
+    house, page, path = given
+    assert (await house.operator("PATCH", path, {"isActive": False, "rateLimitRpm": None}))[0] == 200
+    status, body = await page("PATCH", path, {"isActive": True})
+    assert (status, body["error"]["param"]) == (403, "isActive")
+    assert (await page("PATCH", path, {"rateLimitRpm": 10_000}))[0] == 200
+    assert (await house.operator("PATCH", path, {"isActive": True}))[0] == 200
+    await KeyStore(house.gateway.storage).revoke(path.rpartition("/")[2])
+    assert (await page("PATCH", path, {"isActive": True}))[0] == 403
+
+
+async def test_a_developer_makes_keys_within_the_plan(house: House) -> None:
+    """Without asking anybody, but for a plan; and they change freely what nobody else has set."""
+    await house.add("ann@example.com", "developer")
+    page = await house.sign_in("ann@example.com")
+    status, body = await page("POST", "/keys", {"name": "k", "plan": "pro"})
+    assert (status, body["error"]["param"]) == (403, "plan")
+    status, key = await page("POST", "/keys", {"name": "k", "rateLimitRpm": 5, "allowedModels": ["a"]})
+    assert status == 201
+    path = f"/keys/{key['id']}"
+    assert (await page("PATCH", path, {"rateLimitRpm": 50, "allowedModels": None}))[0] == 200
+    assert (await house.operator("PATCH", path, {"plan": "pro", "rateLimitRpm": 20}))[0] == 200
+    for change in ({"plan": None}, {"plan": "free"}, {"rateLimitRpm": 21}):
+        assert (await page("PATCH", path, change))[0] == 403
+    assert (await page("PATCH", path, {"plan": "pro", "rateLimitRpm": 19}))[0] == 200
+
+
+async def test_keys_from_before_are_bound_by_what_they_are(given: Any) -> None:
+    """Nobody knows who set what then; so it counts as set."""
+    house, page, path = given
+    await house.gateway.storage.execute("UPDATE keys SET bounds = NULL")
+    assert (await page("PATCH", path, {"rateLimitRpm": 61}))[0] == 403
+    assert (await page("PATCH", path, {"rateLimitRpm": 59}))[0] == 200
+    assert (await page("PATCH", path, {"rateLimitRpm": 60}))[0] == 200
 
 
 async def test_what_a_member_costs_is_charged(

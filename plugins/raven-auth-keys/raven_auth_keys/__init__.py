@@ -21,12 +21,12 @@ from raven_proxy import Exchange, Finding, Forbidden, NotFound, Principal, Unaut
 from raven_proxy.gateway import Gateway
 from raven_proxy.headers import is_inside
 from raven_proxy.organizations import Organizations
-from raven_proxy.resources import Resource
+from raven_proxy.resources import Change, Resource, invalid
 from raven_proxy.storage import Storage
 
 from .administrator import ENVIRONMENT_KEY_ID, read_environment
 from .commands import keys_group
-from .keys import ADMIN_SCOPES, KEYS, PROXY_SCOPES, Key, NewKey
+from .keys import ADMIN_SCOPES, KEYS, PROXY_SCOPES, Key, NewKey, judge
 from .snapshot import NOBODY, Entry, load_entries
 from .store import Issued, KeyStore
 
@@ -47,6 +47,7 @@ class AuthKeys:
         self._entries: Mapping[str, Entry] = {}
         self._fixed: dict[str, Entry] = {}  # the administrator of the environment
         self._touch_after: dict[str, float] = {}  # key id → when its use is worth a row again
+        self._gateway: Gateway
         self._storage: Storage
         self._organizations: Organizations
         self._refreshing = asyncio.Lock()
@@ -60,11 +61,12 @@ class AuthKeys:
     @hookimpl
     def register_resources(self, register: Callable[[Resource[Any]], None]) -> None:
         """Add `/keys`."""
-        register(KEYS)
+        register(msgspec.structs.replace(KEYS, check=self._judge))
 
     @hookimpl
     async def startup(self, gateway: Gateway) -> None:
         """Load the keys; make and announce an administrator's if there is none."""
+        self._gateway = gateway
         self._storage = gateway.storage
         self._organizations = gateway.organizations
         store = KeyStore(gateway.storage)
@@ -140,6 +142,19 @@ class AuthKeys:
         """Read the keys anew; from the next request on the new ones hold."""
         async with self._refreshing:  # the one that began last must also end last
             self._entries = {**await load_entries(self._storage), **self._fixed}
+
+    async def _judge(self, change: Change[NewKey]) -> None:
+        """Refuse a key for somebody who is not there: it would be refused, and nobody would know why."""
+        await judge(change)
+        member_id = change.body.member_id
+        if member_id is None or (change.before is not None and change.before.body.member_id == member_id):
+            return
+        members = next((one for one in self._gateway.pipeline.resources if one.name == "members"), None)
+        if members is None:
+            return  # whoever keeps them is not here
+        sql = f"SELECT id FROM {members.table} WHERE id = ? AND organization_id = ?"  # noqa: S608
+        if await change.transaction.fetch_one(sql, (member_id, change.caller.organization_id)) is None:
+            raise invalid("memberId", "there is no such member in this organisation")
 
     def _act_for(self, principal: Principal, organization_id: str) -> Principal:
         """Let who runs the gateway manage the organisation that they name; a key has its own and no other."""

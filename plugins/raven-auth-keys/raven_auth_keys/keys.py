@@ -21,8 +21,11 @@ from raven_proxy import Forbidden, Refused
 from raven_proxy.resources import Action, ActionCall, Caller, Change, Record, Resource, invalid, outranks
 from raven_proxy.storage import Transaction
 
+from .bounds import check_bounds, note_bounds
+
 __all__ = [
-    "ADMIN_SCOPES", "KEYS", "MIGRATIONS", "PROXY_SCOPES", "Key", "NewKey", "Rotation", "digest_of", "rotate",
+    "ADMIN_SCOPES", "KEYS", "MIGRATIONS", "PROXY_SCOPES", "Key", "NewKey", "Rotation", "digest_of",
+    "judge", "rotate",
 ]  # fmt: skip
 
 PROXY_SCOPES = (
@@ -44,6 +47,7 @@ MIGRATIONS = (
     # Who had an administrator's key before there was a management API, had it from the command line.
     """ALTER TABLE keys ADD COLUMN is_operator INTEGER NOT NULL DEFAULT 0;
     UPDATE keys SET is_operator = 1 WHERE scopes LIKE '%"admin:write"%';""",
+    "ALTER TABLE keys ADD COLUMN bounds TEXT",
 )
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -148,7 +152,8 @@ def _traces_of(secret: str) -> dict[str, str]:
 # -- the rules ---------------------------------------------------------------------------
 
 
-async def _judge(change: Change[NewKey]) -> None:
+async def judge(change: Change[NewKey]) -> None:
+    """Judge a key that is made or changed, and fill its columns. Raises InvalidRequest, Forbidden."""
     new, before = change.body, change.before
     _check_fields(new)
     if new.expires_at is not None and "expires_at" in change.given:
@@ -161,6 +166,8 @@ async def _judge(change: Change[NewKey]) -> None:
     change.body = msgspec.structs.replace(new, scopes=scopes)
     _check_reach(change.caller, scopes)
     _check_own(change.caller, new.member_id)
+    check_bounds(change.caller, before, change.body)
+    change.columns["bounds"] = note_bounds(change.caller, before, change.body)
     if before is None:
         secret = _make_secret(new.environment)
         is_operator = (
@@ -272,7 +279,7 @@ KEYS: Resource[NewKey] = Resource(
     unique=(),
     filters=("memberId", "environment", "plan"),
     write_role="developer",
-    check=_judge,
+    check=judge,
     forget=_forget,
     show=_show,
     actions=(

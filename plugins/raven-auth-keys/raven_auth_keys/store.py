@@ -12,6 +12,7 @@ from raven_proxy.organizations import DEFAULT
 from raven_proxy.resources import SYSTEM, ActionCall, Caller, Record, Records
 from raven_proxy.storage import Storage
 
+from .bounds import switched_off
 from .keys import ADMIN_SCOPES, KEYS, MIGRATIONS, PROXY_SCOPES, Key, NewKey, Rotation, rotate
 
 __all__ = ["Issued", "KeyStore"]
@@ -69,6 +70,7 @@ class KeyStore:
         """Switch a key off, with what is left of a rotation, from the next request on. Raises NotFound."""
         record = await self._find(key_id, organization_id)
         columns: dict[str, Any] = {"is_active": 0, "previous_digest": None, "previous_until": None}
+        columns["bounds"] = switched_off(record)
         caller = _operator(record.organization_id)
         return _key(await self._records.write_columns(KEYS, record, columns, caller, "revoke"))
 
