@@ -185,6 +185,9 @@ async def _check_own_person(change: Change[NewMember], before: Record[NewMember]
 
 
 async def _check_last_owner(transaction: Transaction, record: Record[NewMember]) -> None:
+    there = "SELECT 1 AS found FROM organizations WHERE id = ?"
+    if await transaction.fetch_one(there, (record.organization_id,)) is None:
+        return  # it goes, and its last owner with it
     sql = """SELECT 1 AS found FROM members
              WHERE organization_id = ? AND role = 'owner' AND is_active = 1 AND id <> ?"""
     if await transaction.fetch_one(sql, (record.organization_id, record.id)) is None:

@@ -18,7 +18,6 @@ from raven_proxy.organizations import DEFAULT
 from raven_proxy.resources import Caller, Change, Record, Resource, invalid
 from raven_proxy.storage import Transaction
 
-from .members import leave
 from .sessions import end_all
 
 __all__ = ["NAME", "NewOrganization", "make_resource"]
@@ -59,7 +58,7 @@ def make_resource(visible: Callable[[Caller], tuple[str, ...] | None]) -> Resour
         summary="Organisations",
         example={"name": "Team Blue", "ipAllowlist": ["127.0.0.0/8"],
                  "dataResidency": {"allowedRegions": ["eu"], "enforceStrictly": False}},
-        unique=(), visible=visible, check=_judge, forget=_forget,
+        unique=(), holds_all=True, visible=visible, check=_judge, forget=_forget,
     )  # fmt: skip
 
 
@@ -97,17 +96,12 @@ async def _switch_off(change: Change[NewOrganization]) -> None:
 
 
 async def _forget(caller: Caller, record: Record[NewOrganization], transaction: Transaction) -> None:
-    """Take everybody out of an organisation that goes; its keys stop, since it is not there any more."""
+    del transaction
     _check_own(caller, record)
     if caller.role != "owner":
         raise Forbidden("Only an owner, or who runs the gateway, deletes an organisation.")
     if record.id == DEFAULT:
         raise Refused("org_default is who runs the gateway; it cannot be deleted.", status=409)
-    sql = "SELECT id, user_id FROM members WHERE organization_id = ?"
-    for row in await transaction.fetch_all(sql, (record.id,)):
-        await leave(transaction, row["id"], row["user_id"])
-    await transaction.execute("DELETE FROM members WHERE organization_id = ?", (record.id,))
-    await transaction.bump("members")
 
 
 def _check_own(caller: Caller, record: Record[NewOrganization]) -> None:

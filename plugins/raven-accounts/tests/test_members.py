@@ -60,9 +60,9 @@ async def test_a_member_is_made_read_changed_and_deleted(house: House) -> None:
         ({"rateMultiplier": 1e-7}, 400, "rateMultiplier"),
         ({"rateMultiplier": 1e300}, 400, "rateMultiplier"),
         ({"rateMultiplier": True}, 400, "rateMultiplier"),
-        ({"isOperator": True}, 400, None),
-        ({"is_operator": True}, 400, None),
-        ({"userId": "user_1"}, 400, None),
+        ({"isOperator": True}, 400, "isOperator"),
+        ({"is_operator": True}, 400, "is_operator"),
+        ({"userId": "user_1"}, 400, "userId"),
     ],
     ids=str,
 )

@@ -47,7 +47,7 @@ async def test_an_organisation_is_made_read_changed_and_deleted(house: House) ->
         ({"ipAllowlist": ["anywhere"]}, "ipAllowlist"),
         ({"dataResidency": {"allowedRegions": []}}, "dataResidency.allowedRegions"),
         ({"dataResidency": {"allowedRegions": [""]}}, "dataResidency.allowedRegions[0]"),
-        ({"dataResidency": {"regions": ["eu"]}}, "dataResidency"),
+        ({"dataResidency": {"regions": ["eu"]}}, "dataResidency.regions"),
         ({"id": "org_mine", "isActive": "yes"}, "isActive"),
     ],
     ids=str,

@@ -81,7 +81,7 @@ async def test_only_who_runs_the_gateway_sets_it_up(house: House) -> None:
         ({"password": 5}, "password"),
         ({"name": "a\nb"}, "name"),
         ({"organization": "a\u0000b"}, "organization"),
-        ({"role": "owner"}, None),
+        ({"role": "owner"}, "role"),
     ],
 )
 async def test_a_bad_field_is_named(house: House, fields: Any, param: str | None) -> None:
