@@ -15,11 +15,11 @@ from typing import Any, Literal
 import msgspec
 
 from raven_proxy import Principal
-from raven_proxy.storage import Storage
+from raven_proxy.storage import Storage, Transaction
 
 __all__ = [
     "INSERT_ENTRY", "MIGRATION", "Entry", "Period", "balance_of", "charge", "charged", "grant", "granted",
-    "last_id", "period_of", "spent",
+    "granted_to", "last_id", "period_of", "spent",
 ]  # fmt: skip
 
 Period = Literal["daily", "weekly", "monthly", "total"]
@@ -126,6 +126,17 @@ async def granted(storage: Storage) -> dict[str, int]:
            FROM entries WHERE kind = 'grant' GROUP BY organization_id"""
     )
     return {row["organization_id"]: row["amount"] for row in rows}
+
+
+async def granted_to(transaction: Transaction, organization_id: str) -> int:
+    """Sum up what one organisation was given, less what was taken back."""
+    row = await transaction.fetch_one(
+        """SELECT
+             COALESCE(SUM(CASE WHEN debit = 'grants' THEN amount_nano ELSE -amount_nano END), 0) AS amount
+           FROM entries WHERE kind = 'grant' AND organization_id = ?""",
+        (organization_id,),
+    )
+    return int(row["amount"]) if row is not None else 0
 
 
 async def last_id(storage: Storage) -> int:

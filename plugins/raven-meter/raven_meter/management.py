@@ -95,6 +95,7 @@ _PAGING = (
     Query(name="limit", type=Annotated[int, Meta(ge=1, le=1000)], summary="At most so many"),
     Query(name="after", type=Annotated[int, Meta(ge=1)], summary="The id of the last one that you have seen"),
 )
+_MOST_GRANTED = 10**9 * NANO  # so that no sum of the books comes near 64 bits
 _decode_grant = msgspec.json.Decoder(Grant).decode
 _REMEDIES = {
     "amount": 'Send US dollars as text, such as "25.00".',
@@ -136,6 +137,12 @@ class Management:
             note=asked.note,
         )
         async with self._storage.transaction() as transaction:
+            if abs(await ledger.granted_to(transaction, organization) + amount) > _MOST_GRANTED:
+                raise InvalidRequest(
+                    f"amount: an account holds at most ${dollars(_MOST_GRANTED)}; grant less.",
+                    type="validation_error",
+                    param="amount",
+                )
             await transaction.execute(ledger.INSERT_ENTRY, entry.row())
             await transaction.bump(TOPIC)
         fields = {"id": entry.reference, "note": asked.note, "createdAt": _time(entry.at)}

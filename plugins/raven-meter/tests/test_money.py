@@ -358,3 +358,15 @@ async def test_t80_a_mixed_load_leaves_nothing_reserved(bank: Any, upstream: Any
         await asyncio.gather(*(one(batch * 30 + number) for number in range(30)))
     await upstream.wait_until(lambda: not held.gateway.gateway.in_flight)
     await held.check_invariants()
+
+
+async def test_grants_do_not_add_up_to_more_than_books_can_hold(bank: Any) -> None:
+    """SQLite's sums end at 64 bits, and with them every look at the books."""
+    held = await bank()
+    for amount, status in (("999999999", 201), ("999999999", 400), ("-999999999", 201), ("-999999999", 201),
+                           ("-999999999", 400), ("1", 201)):  # fmt: skip
+        got, body = await held.ask("POST", "/credits/grants", {"amount": amount})
+        assert got == status, (amount, body)
+        if status == 400:
+            assert (body["error"]["type"], body["error"]["param"]) == ("validation_error", "amount")
+    assert await held.credits() == ("-999999998", "0")
