@@ -77,7 +77,7 @@ class Gateway:
         self.counters: Counters = counters or LocalCounters()
         self.data_dir = data_dir
         self.sealer = Sealer(secret, former_secrets)  # for what plugins must store and read again
-        self.records = Records(storage, self.sealer)
+        self.records = Records(storage, self.sealer, lambda: self.pipeline.resources)
         self.organizations = Organizations()
         self.holdings = Holdings()  # of the pipeline in force, and in `startup` of the one that comes
         self.secret = secret  # 32 bytes of key material for what plugins must store encrypted

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -18,8 +17,9 @@ from raven_proxy.errors import NotFound, Refused
 
 from . import audit
 from .fields import attributes_of, decode, drop_read_only, merge, names_of, read_fields
+from .removal import clear, remove
 from .resource import Caller, Change, Condition, Record, Resource, invalid
-from .rows import columns_of, owned_by
+from .rows import columns_of, owned_by, read_record, show_plainly
 
 if TYPE_CHECKING:
     from raven_proxy.sealing import Sealer
@@ -34,20 +34,31 @@ MAX_LIMIT = 1000
 class Records:
     """Every resource of one gateway. Changes are announced, and noted in the audit log, as they commit."""
 
-    def __init__(self, storage: Storage, sealer: Sealer | None = None) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        sealer: Sealer | None = None,
+        resources: Callable[[], Sequence[Resource[Any]]] = tuple,
+    ) -> None:
         self.storage = storage
         self._sealer = sealer
+        self._resources = resources
+        self._tables: set[str] = set()
 
     async def migrate(self) -> None:
         """Bring the tables of the core up to date. Raises ConfigError."""
         await self.storage.migrate("core", audit.MIGRATIONS)
+
+    def clear_also(self, table: str) -> None:
+        """Let the rows of a table that is no resource's go with their organisation (`organization_id`)."""
+        self._tables.add(table)
 
     # -- reading -------------------------------------------------------------------
 
     async def load(self, resource: Resource[B]) -> list[Record[B]]:
         """Read the rows of every organisation, the oldest first: for a snapshot in memory."""
         sql = f"SELECT * FROM {resource.table} ORDER BY created_at, id"  # noqa: S608 - our own names
-        return [_read(resource, row) for row in await self.storage.fetch_all(sql)]
+        return [read_record(resource, row) for row in await self.storage.fetch_all(sql)]
 
     async def find(
         self,
@@ -88,14 +99,14 @@ class Records:
             f"ORDER BY {order} LIMIT ?"
         )
         rows = await self.storage.fetch_all(sql, (*values, limit + 1))
-        page = [_read(resource, row) for row in rows[:limit]]
+        page = [read_record(resource, row) for row in rows[:limit]]
         return page, page[-1].id if len(rows) > limit else None
 
     async def get(self, resource: Resource[B], record_id: str, caller: Caller) -> Record[B]:
         """Give one record. Raises NotFound, for another organisation's as for none."""
         if resource.written_behind:
             await self.storage.flush()
-        return _read(resource, await self._row(self.storage, resource, record_id, caller))
+        return read_record(resource, await self._row(self.storage, resource, record_id, caller))
 
     async def show(self, resource: Resource[B], record: Record[B]) -> dict[str, Any]:
         """Give a record as the API shows it."""
@@ -142,8 +153,8 @@ class Records:
             await self._check_unique(transaction, resource, row)
             names, places = ", ".join(map(_quote, row)), ", ".join("?" * len(row))
             sql = f"INSERT INTO {resource.table} ({names}) VALUES ({places}) RETURNING *"  # noqa: S608
-            record = _read(resource, (await transaction.fetch_all(sql, tuple(row.values())))[0])
-            changes = audit.compare({}, _for_audit(resource, record))
+            record = read_record(resource, (await transaction.fetch_all(sql, tuple(row.values())))[0])
+            changes = audit.compare({}, show_plainly(resource, record))
             await _audit(transaction, caller, resource, "create", record, changes)
             await transaction.bump(resource.name)
         return await self.show(resource, record) | change.reply
@@ -160,7 +171,7 @@ class Records:
         fields = drop_read_only(resource, read_fields(given))
         prepared = await resource.prepare(fields) if resource.prepare is not None else None
         async with self.storage.transaction() as transaction:
-            before = _read(resource, await self._row(transaction, resource, record_id, caller))
+            before = read_record(resource, await self._row(transaction, resource, record_id, caller))
             body = decode(resource, merge(columns, before, fields, replace=replace))
             change = Change(
                 id=record_id, caller=caller, transaction=transaction, body=body, before=before,
@@ -173,7 +184,7 @@ class Records:
             row |= change.columns
             await self._check_unique(transaction, resource, {**before.columns, **row})
             record = await self._update(transaction, resource, before, row)
-            changes = audit.compare(_for_audit(resource, before), _for_audit(resource, record))
+            changes = audit.compare(show_plainly(resource, before), show_plainly(resource, record))
             changes |= {column.name: "changed" for column in columns.secrets if column.name in fields}
             changes |= {column.name: "changed" for column in columns.unkept if fields.get(column.name)}
             if changes:
@@ -193,22 +204,18 @@ class Records:
         async with self.storage.transaction() as transaction:
             await self._row(transaction, resource, record.id, caller)
             changed = await self._update(transaction, resource, record, columns)
-            changes = audit.compare(_for_audit(resource, record), _for_audit(resource, changed))
+            changes = audit.compare(show_plainly(resource, record), show_plainly(resource, changed))
             await _audit(transaction, caller, resource, action, record, changes)
             await transaction.bump(resource.name)
         return changed
 
     async def delete(self, resource: Resource[B], record_id: str, caller: Caller) -> None:
-        """Delete a record. Raises NotFound."""
+        """Delete a record; with an organisation goes everything that is its own. Raises NotFound."""
         async with self.storage.transaction() as transaction:
-            record = _read(resource, await self._row(transaction, resource, record_id, caller))
-            if resource.forget is not None:
-                await resource.forget(caller, record, transaction)
-            sql = f"DELETE FROM {resource.table} WHERE id = ?"  # noqa: S608 - our own names
-            await transaction.execute(sql, (record_id,))
-            changes = audit.compare(_for_audit(resource, record), {})
-            await audit.record(transaction, caller, f"{resource.name}.delete", record_id, changes)
-            await transaction.bump(resource.name)
+            record = read_record(resource, await self._row(transaction, resource, record_id, caller))
+            await remove(transaction, resource, record, caller)
+            if resource.holds_all:
+                await clear(transaction, self._resources(), self._tables, record.id, caller)
 
     async def note(
         self, caller: Caller, action: str, target_id: str, changes: Mapping[str, Any] | None = None
@@ -245,7 +252,7 @@ class Records:
             return before
         places = ", ".join(f"{_quote(name)} = ?" for name in row)
         sql = f"UPDATE {resource.table} SET {places} WHERE id = ? RETURNING *"  # noqa: S608 - our own names
-        return _read(resource, (await transaction.fetch_all(sql, (*row.values(), before.id)))[0])
+        return read_record(resource, (await transaction.fetch_all(sql, (*row.values(), before.id)))[0])
 
     async def _check_unique(
         self, transaction: Transaction, resource: Resource[B], row: Mapping[str, Any]
@@ -273,23 +280,9 @@ async def _audit(
     await audit.record(transaction, place, f"{resource.name}.{word}", record.id, changes)
 
 
-def _read(resource: Resource[B], row: Row) -> Record[B]:
-    return Record(
-        id=str(row["id"]),
-        organization_id=row["organization_id"],
-        created_at=datetime.fromtimestamp(row["created_at"], UTC),
-        body=columns_of(resource.body).from_row(row),
-        columns=row,
-    )
-
-
 def _quote(column: str) -> str:
     """Quote a column of our own: a budget's is called "limit", which is a word of SQL."""
     return f'"{column}"'
-
-
-def _for_audit(resource: Resource[B], record: Record[B]) -> dict[str, Any]:
-    return columns_of(resource.body).show(record.body, record.columns)
 
 
 def _place_of(resource: Resource[B], record_id: str) -> str:

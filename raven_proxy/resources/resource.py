@@ -187,6 +187,7 @@ class Resource(msgspec.Struct, Generic[B], frozen=True, kw_only=True):
     created: type[msgspec.Struct] | None = (
         None  # what only the answer to a create adds, for the documentation
     )
+    holds_all: bool = False  # each is an organisation: when one goes, everything that is its own goes with it
     operations: frozenset[Operation] = frozenset({"list", "get", "create", "change", "delete"})
     unique: tuple[str, ...] = ("name",)
     filters: tuple[str, ...] = ()  # columns that the query of a list may ask for, as camelCase

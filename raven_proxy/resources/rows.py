@@ -16,7 +16,9 @@ import msgspec
 
 from raven_proxy.sealing import Sealer
 
-__all__ = ["MASK", "Columns", "columns_of", "owned_by"]
+from .resource import Record, Resource
+
+__all__ = ["MASK", "Columns", "columns_of", "owned_by", "read_record", "show_plainly"]
 
 B = TypeVar("B", bound=msgspec.Struct)
 MASK = "********"
@@ -79,6 +81,22 @@ class Columns(Generic[B]):
 def columns_of(body: type[B]) -> Columns[B]:
     """Give the columns of a type; looked at once."""
     return Columns(body)
+
+
+def read_record(resource: Resource[B], row: Mapping[str, Any]) -> Record[B]:
+    """Read a record back. Raises msgspec.ValidationError for a row that its type does not know."""
+    return Record(
+        id=str(row["id"]),
+        organization_id=row["organization_id"],
+        created_at=dt.datetime.fromtimestamp(row["created_at"], dt.UTC),
+        body=columns_of(resource.body).from_row(row),
+        columns=dict(row),
+    )
+
+
+def show_plainly(resource: Resource[B], record: Record[B]) -> dict[str, Any]:
+    """Give a record's own fields as they may be shown, for the audit log."""
+    return columns_of(resource.body).show(record.body, record.columns)
 
 
 def hint_of(sealed: bytes | None) -> str | None:

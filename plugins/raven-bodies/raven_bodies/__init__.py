@@ -84,6 +84,7 @@ class Bodies:
     async def startup(self, gateway: Gateway) -> None:
         """Make the table, and drop what is old whatever is chosen now."""
         await gateway.storage.migrate("bodies", MIGRATIONS)
+        gateway.records.clear_also("kept_bodies")
         self._gateway, self._shelf = gateway, Shelf(gateway.storage, gateway.sealer)
         self._background = [
             self._tasks.spawn(self._shelf.run(), "bodies-write"),
