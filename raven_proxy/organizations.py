@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT", "Member", "Organization", "Organizations"]
 
 DEFAULT = "org_default"
+_ANYWHERE = "any"
 
 
 class Organization(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +39,15 @@ class Organization(msgspec.Struct, frozen=True, kw_only=True):
     allowed_regions: tuple[str, ...] | None = None
     enforce_strictly: bool = False
     allow_unpriced: bool | None = None
+
+    def allows(self, region: str | None) -> bool:
+        """Say whether its data may go to a region; "any", and one that nobody named, can be anywhere."""
+        if self.allowed_regions is None:
+            return True
+        region = (region or _ANYWHERE).lower()
+        if region in (one.lower() for one in self.allowed_regions):
+            return True
+        return region == _ANYWHERE and not self.enforce_strictly
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):

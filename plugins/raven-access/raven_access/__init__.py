@@ -21,7 +21,7 @@ from raven_proxy.resources import Resource
 
 from .domains import MIGRATIONS, Domains, host_of
 from .networks import parse_networks
-from .residency import allows, keep_allowed, violation
+from .residency import keep_allowed, violation
 
 __all__ = ["Access"]
 
@@ -88,7 +88,7 @@ class Access:
         assert principal is not None
         assert candidate is not None
         organization = self._organizations.get(principal.organization_id)
-        if organization is not None and not allows(organization, candidate.upstream):
+        if organization is not None and not organization.allows(candidate.upstream.region):
             raise violation(organization)
 
     @hookimpl

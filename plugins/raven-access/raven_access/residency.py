@@ -8,27 +8,13 @@ from __future__ import annotations
 
 from raven_proxy import Candidate, Forbidden
 from raven_proxy.organizations import Organization
-from raven_proxy.upstream import Upstream
 
-__all__ = ["allows", "keep_allowed", "violation"]
-
-_ANYWHERE = "any"
-
-
-def allows(organization: Organization, upstream: Upstream) -> bool:
-    """Say whether an organisation's data may go to an upstream."""
-    allowed = organization.allowed_regions
-    if allowed is None:
-        return True
-    region = (upstream.region or _ANYWHERE).lower()
-    if region in (one.lower() for one in allowed):
-        return True
-    return region == _ANYWHERE and not organization.enforce_strictly
+__all__ = ["keep_allowed", "violation"]
 
 
 def keep_allowed(candidates: tuple[Candidate, ...], organization: Organization) -> tuple[Candidate, ...]:
     """Leave out the places that are not allowed. Raises Forbidden if none is left."""
-    kept = tuple(one for one in candidates if allows(organization, one.upstream))
+    kept = tuple(one for one in candidates if organization.allows(one.upstream.region))
     if not kept:
         raise violation(organization)
     return kept

@@ -22,7 +22,6 @@ from raven_proxy.resources import Resource
 
 from .answers import is_answering
 from .collected import judge_stream
-from .consulting import Asker
 from .explain import explain
 from .frames import Framer, is_plain_text, open_framer
 from .judging import RuleSet, make_rule
@@ -34,6 +33,7 @@ from .requests import judge_request
 from .rules import InvalidRule, read_table
 from .shapes import PLAIN, Shape, shape_of
 from .stage import MOST_COPIED, Copying, Hold, Holding, Watching
+from .webhooks import Asker
 
 __all__ = ["Guardrails"]
 
@@ -71,6 +71,7 @@ class Guardrails:
     async def startup(self, gateway: Gateway) -> None:
         """Read the guardrails that are stored, and again whenever one changes."""
         management = self._management
+        management.organizations = gateway.organizations
         management.allow_private = gateway.config.allow_private_upstreams
         await gateway.storage.migrate("guardrails", MIGRATIONS)
         self._stop_watching = gateway.storage.watch(
@@ -215,7 +216,9 @@ class Guardrails:
 
     def _asker(self, exchange: Exchange) -> Asker:
         assert exchange.principal is not None
-        return Asker(exchange.id, exchange.principal.organization_id, self._management.allow_private)
+        organization_id = exchange.principal.organization_id
+        known = self._management.organizations.get(organization_id)
+        return Asker(exchange.id, organization_id, self._management.allow_private, known)
 
 
 def _is_answering(exchange: Exchange) -> bool:

@@ -4,38 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from .judging import Rule, RuleSet
 from .report import Report, blocked
 from .texts import Slot
-from .webhooks import ask
+from .webhooks import Asker, ask
 
 __all__ = ["Asker", "consult"]
-
-
-class Asker(msgspec.Struct, frozen=True):
-    """For whom a webhook is asked, and whether it may be on a private network."""
-
-    request_id: str
-    organization_id: str
-    allow_private: bool
 
 
 async def consult(rules: RuleSet, slots: Sequence[Slot], asker: Asker, report: Report) -> bool:
     """Ask every webhook; put its texts in the place of those that it changes, and say whether one did.
 
     Raises Forbidden (`guardrail_blocked`) for what one flags, and for no answer where that counts as one.
+    One that lies where the organisation's data may not go gives none.
     """
     changed = False
     for rule in rules.webhooks:
         texts = [slot.text for slot in slots]
         if not any(texts):
             return changed
-        answer = await ask(
-            rule, texts, rules.direction, request_id=asker.request_id,
-            organization_id=asker.organization_id, allow_private=asker.allow_private,
-        )  # fmt: skip
+        answer = await ask(rule, texts, rules.direction, asker)
         if answer is None:
             _note_failure(rule, rules, report)
         elif answer.flagged:

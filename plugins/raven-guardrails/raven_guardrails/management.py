@@ -7,13 +7,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from raven_proxy.organizations import Organizations
 from raven_proxy.resources import Action, ActionCall, Change, Records, Resource, invalid
 
-from .consulting import Asker
 from .judging import Rule, RuleSet, make_rule
 from .policies import Declared, Policies
 from .rules import Direction, Guardrail, InvalidRule
 from .trial import Tried, try_rules
+from .webhooks import Asker
 
 __all__ = ["MIGRATIONS", "Management"]
 
@@ -62,6 +63,7 @@ class Management:
     def __init__(self, policies: Policies) -> None:
         self._policies = policies
         self.allow_private = False
+        self.organizations = Organizations()  # the gateway's, once it has started
         self.resource: Resource[Guardrail] = Resource(
             name="guardrails", singular="guardrail", table="guardrails", prefix="guard_", body=Guardrail,
             summary="Guardrails: what is kept out of requests and replies", example=_EXAMPLE,
@@ -83,7 +85,9 @@ class Management:
     async def _test(self, call: ActionCall) -> Verdict:
         trial: Trial = call.body
         rules = self._rules(trial, call.caller.organization_id)
-        asker = Asker(call.caller.request_id, call.caller.organization_id, self.allow_private)
+        organization_id = call.caller.organization_id
+        known = self.organizations.get(organization_id)
+        asker = Asker(call.caller.request_id, organization_id, self.allow_private, known)
         tried = await try_rules(rules, trial.texts, asker if trial.ask_webhooks else None)
         return Verdict(outcome=tried.outcome, texts=tried.texts, guardrails=tried.guardrails)
 

@@ -120,11 +120,15 @@ class JsonSchema(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, renam
 
 
 class Webhook(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename="camel", frozen=True):
-    """`webhook`: who judges elsewhere. `on_error` says what an answer is worth that does not come."""
+    """`webhook`: who judges elsewhere. `on_error` says what an answer is worth that does not come.
+
+    `region` is where it lies, as a provider's: an organisation's data residency binds it too.
+    """
 
     url: Annotated[str, Meta(min_length=8, max_length=2048)]
     timeout_ms: Annotated[int, Meta(ge=1, le=9000)] = 3000
     on_error: Literal["block", "allow"] = "block"
+    region: Annotated[str, Meta(max_length=64)] = "any"
 
 
 CONFIGS: Mapping[str, type[msgspec.Struct]] = {

@@ -7,9 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from .consulting import Asker
 from .judging import Found, Rule, RuleSet, edit, edits_of
-from .webhooks import ask
+from .webhooks import Asker, ask
 
 __all__ = ["Tried", "TriedAll", "try_rules"]
 
@@ -81,10 +80,7 @@ def _count(rule: Rule, text: str, found: Sequence[Found]) -> int:
 
 
 async def _ask(rule: Rule, rules: RuleSet, texts: list[str], asker: Asker) -> tuple[int, list[str]]:
-    answer = await ask(
-        rule, texts, rules.direction, request_id=asker.request_id, organization_id=asker.organization_id,
-        allow_private=asker.allow_private,
-    )  # fmt: skip
+    answer = await ask(rule, texts, rules.direction, asker)
     if answer is None:
         return -1, texts
     redacts = answer.flagged and rule.enforces and rule.action == "redact" and answer.texts is not None

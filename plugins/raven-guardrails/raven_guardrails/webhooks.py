@@ -2,8 +2,7 @@
 
 It gets `{"texts", "direction", "requestId", "organizationId", "guardrail"}` and nothing of who asks or with
 which key. It answers `{"flagged": true}`, and for a guardrail that redacts `{"flagged": true, "texts": […]}`
-with as many texts. Local guardrails have redacted before. Where the data of an organisation may go does not
-bind a webhook yet: `ask` is the one place from which texts leave.
+with as many texts. Local guardrails have redacted before. `ask` is the one place from which texts leave.
 """
 
 from __future__ import annotations
@@ -14,11 +13,12 @@ import msgspec
 
 from raven_proxy import GatewayError
 from raven_proxy.fetcher import send
+from raven_proxy.organizations import Organization
 
 from .judging import Rule
-from .rules import Direction
+from .rules import Direction, Webhook
 
-__all__ = ["Answer", "ask"]
+__all__ = ["Answer", "Asker", "ask"]
 
 _MOST_REPLY = 2**20  # bytes beyond what was sent
 _HEADERS = {
@@ -28,6 +28,22 @@ _HEADERS = {
 }
 
 
+class Asker(msgspec.Struct, frozen=True):
+    """For whom a webhook is asked, and whether it may be on a private network.
+
+    `organization` is what is known of theirs: where its data may go.
+    """
+
+    request_id: str
+    organization_id: str
+    allow_private: bool
+    organization: Organization | None = None
+
+    def may_ask(self, webhook: Webhook) -> bool:
+        """Say whether the organisation's data may go where a webhook is (T62)."""
+        return self.organization is None or self.organization.allows(webhook.region)
+
+
 class Answer(msgspec.Struct, frozen=True):
     """What a webhook says. `texts` are what it would have in the place of those that it got."""
 
@@ -35,23 +51,17 @@ class Answer(msgspec.Struct, frozen=True):
     texts: tuple[str, ...] | None = None
 
 
-async def ask(
-    rule: Rule,
-    texts: Sequence[str],
-    direction: Direction,
-    *,
-    request_id: str,
-    organization_id: str,
-    allow_private: bool,
-) -> Answer | None:
-    """Ask; None if no answer comes in time, or none that can be understood."""
+async def ask(rule: Rule, texts: Sequence[str], direction: Direction, asker: Asker) -> Answer | None:
+    """Ask; None if no answer comes in time, or none that can be understood, or it may not be asked."""
     assert rule.webhook is not None
+    if not asker.may_ask(rule.webhook):
+        return None
     body = msgspec.json.encode(
         {
             "texts": texts,
             "direction": direction,
-            "requestId": request_id,
-            "organizationId": organization_id,
+            "requestId": asker.request_id,
+            "organizationId": asker.organization_id,
             "guardrail": rule.name,
         }
     )
@@ -63,7 +73,7 @@ async def ask(
             body=body,
             max_bytes=len(body) + _MOST_REPLY,
             timeout_s=rule.webhook.timeout_ms / 1000,
-            allow_private=allow_private,
+            allow_private=asker.allow_private,
         )
         if not 200 <= reply.status < 300:
             return None

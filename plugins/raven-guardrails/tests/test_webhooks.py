@@ -10,6 +10,7 @@ import pytest
 
 from raven_proxy.harness import ADMIN_KEY
 from raven_proxy.mock import MockUpstream, ScriptedReply
+from raven_proxy.organizations import Organization
 
 from . import vendors
 from .test_replies import LEFT, ROUTES, SAID, cut, script
@@ -151,3 +152,28 @@ async def test_who_only_looks_does_not_collect_a_stream(
         assert reply.headers["Transfer-Encoding"] == "chunked"
     await judge.wait_until(lambda: judge.seen)
     assert SAID in msgspec.json.decode(judge.seen[0].body)["texts"]
+
+
+@pytest.mark.parametrize(
+    ("region", "strictly", "is_asked"),
+    [
+        ("eu", True, True),
+        ("EU", True, True),
+        ("us", False, False),
+        ("any", False, True),
+        ("any", True, False),
+    ],
+)
+async def test_t62_data_residency_binds_it_too(
+    raven: Any, upstream: MockUpstream, judge: MockUpstream, region: str, strictly: bool, is_asked: bool
+) -> None:
+    """Texts go nowhere that the organisation's data may not; the request fails as without an answer."""
+    gateway = await start(raven, upstream, judge, applies_to="input", config={"region": region})
+    organizations = gateway.gateway.organizations
+    bound = Organization(id="org_default", allowed_regions=("eu",), enforce_strictly=strictly)
+    organizations._known = {"org_default": bound}
+    judge.reply(json={"flagged": False})
+    status, _, headers = await ask(gateway)
+    assert bool(judge.seen) is is_asked
+    assert status == (200 if is_asked else 403)
+    assert headers["X-Raven-Guardrails"] == f"hook;input={'passed' if is_asked else 'failed'}"
