@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import msgspec
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from .exchange import Exchange, Reply
 
 __all__ = [
-    "ENVELOPE", "NO_CALL", "UNROUTED", "Call", "Dialect", "Doc", "Face", "Query", "Stage", "read_nothing",
+    "ENVELOPE", "NO_CALL", "UNROUTED", "Call", "Dialect", "Doc", "Face", "Grant", "Query", "Stage",
+    "read_nothing",
 ]  # fmt: skip
 
 
@@ -92,12 +93,26 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     required: bool = False
 
 
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a login gives and later requests show: a cookie, or a header.
+
+    With `for_changes` only what changes something takes it, beside what reading takes.
+    """
+
+    name: str  # in the documentation
+    place: Literal["cookie", "header"]
+    field: str
+    summary: str
+    for_changes: bool = False
+
+
 class Doc(msgspec.Struct, frozen=True, kw_only=True):
     """What `/openapi.json` tells of a face.
 
     `request` is the type of the body. `reply` is the type of the answer, or a `Resource` for what it shows;
     `is_list` makes an array of it. `partial` says that no field of the body is required. `media` is the
-    answer's type where that is not JSON.
+    answer's type where that is not JSON; with `streams` it may be server-sent events as well. `grants` are
+    what the caller gets by this face to be known by, in the place of a key.
     """
 
     summary: str
@@ -110,6 +125,8 @@ class Doc(msgspec.Struct, frozen=True, kw_only=True):
     partial: bool = False
     media: str = "application/json"
     description: str = ""
+    streams: bool = False
+    grants: tuple[Grant, ...] = ()
 
 
 class Face(msgspec.Struct, frozen=True, kw_only=True):

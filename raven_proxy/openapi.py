@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from .faces import Doc, Face, Query
+from .faces import Doc, Face, Grant, Query
 from .resources import Resource
 from .resources.rows import columns_of
 
@@ -22,6 +22,7 @@ __all__ = ["describe"]
 _VERSION = "3.1.0"
 _REF = "#/components/schemas/{name}"
 _PARAMETER = re.compile(r"\{(\w+)(?::path)?\}")
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 _JSON = "application/json"
 _CREATED = 201
@@ -49,6 +50,13 @@ _ERRORS = {
         },
     }
 }
+_KEY: Mapping[str, Any] = {
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A virtual key: rk_live_… or rk_test_…",
+    }
+}
 _SEGMENT = {"type": "string", "pattern": "^[A-Za-z0-9._~-]+$", "maxLength": 200}
 _PASSED_OVER = {"description": "Passed over: it can be read and not written."}
 
@@ -59,12 +67,14 @@ def describe(faces: Iterable[Face]) -> dict[str, Any]:
     shapes = _Shapes(face.doc for face in faces if face.doc is not None)
     paths: dict[str, dict[str, Any]] = {}
     tags: dict[str, None] = {}
+    logins = [face.doc.grants for face in faces if face.doc is not None and face.doc.grants]
     for face in faces:
         path = _PARAMETER.sub(r"{\1}", face.path)
         doc = face.doc or Doc(summary=face.name.replace("-", " "), tag=_tag(face))
         tags.setdefault(doc.tag)
         for method in face.methods:
-            paths.setdefault(path, {})[method.lower()] = _operation(face, doc, method, shapes)
+            operation = paths.setdefault(path, {})[method.lower()] = _operation(face, doc, method, shapes)
+            operation["security"] = [] if face.public else _security(logins, method)
     return {
         "openapi": _VERSION,
         "info": {
@@ -76,17 +86,23 @@ def describe(faces: Iterable[Face]) -> dict[str, Any]:
         "tags": [{"name": name} for name in tags],
         "paths": paths,
         "components": {
-            "securitySchemes": {
-                "key": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "A virtual key: rk_live_… or rk_test_…",
-                }
-            },
+            "securitySchemes": {**_KEY} | {grant.name: _scheme(grant) for login in logins for grant in login},
             "schemas": {**_ERRORS, **shapes.components},
         },
-        "security": [{"key": []}],
+        "security": _security(logins, "GET"),
     }
+
+
+def _scheme(grant: Grant) -> dict[str, str]:
+    return {"type": "apiKey", "in": grant.place, "name": grant.field, "description": grant.summary}
+
+
+def _security(logins: Iterable[tuple[Grant, ...]], method: str) -> list[dict[str, list[str]]]:
+    """List the ways to be known: by a key, or by all that a login gives and this method takes."""
+    is_change = method not in _SAFE_METHODS
+    ways: list[dict[str, list[str]]] = [{"key": []}]
+    ways += [{grant.name: [] for grant in login if is_change or not grant.for_changes} for login in logins]
+    return ways
 
 
 class _Shapes:
@@ -177,7 +193,8 @@ def _operation(face: Face, doc: Doc, method: str, shapes: _Shapes) -> dict[str, 
         "responses": {
             str(doc.status): {
                 "description": "OK",
-                "content": {doc.media: {"schema": reply} if reply else {}},
+                "content": {doc.media: {"schema": reply} if reply else {}}
+                | ({"text/event-stream": {}} if doc.streams else {}),
             },
             "default": {
                 "description": "What went wrong",
@@ -191,9 +208,7 @@ def _operation(face: Face, doc: Doc, method: str, shapes: _Shapes) -> dict[str, 
         del operation["parameters"]
     if method in _BODY_METHODS and (face.json_body or doc.request is not None):
         operation["requestBody"] = _body(doc, resource, method, shapes)
-    if face.public:
-        operation["security"] = []
-    else:
+    if not face.public:
         operation["x-raven-scope"] = face.scope
         if face.role is not None:
             operation["x-raven-role"] = face.role

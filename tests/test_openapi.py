@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from raven_proxy.faces import Doc, Face, Query, read_nothing
+from raven_proxy.errors import InvalidRequest
+from raven_proxy.faces import Doc, Face, Grant, Query, read_nothing
 from raven_proxy.harness import GatewayStarter
 from raven_proxy.openapi import describe
 from raven_proxy.resources import Resource, Secret
@@ -102,3 +103,107 @@ async def test_the_document_is_valid(raven: GatewayStarter) -> None:
     validator = pytest.importorskip("openapi_spec_validator")
     gateway = await raven(base=("auth-keys", "meter", "demo", "openai", "anthropic"))
     validator.validate(msgspec.json.decode(gateway.gateway.pipeline.document()))
+
+
+def test_a_login_is_another_way_to_be_known() -> None:
+    """Beside a key; what changes something takes more of it than what reads; what is public takes nothing."""
+    grants = (
+        Grant(name="badge", place="cookie", field="a_badge", summary="x"),
+        Grant(name="stamp", place="header", field="X-Stamp", summary="y", for_changes=True),
+    )
+    login = Doc(summary="x", tag="x", grants=grants)
+    enter = Face(name="enter", path="/enter", read_call=read_nothing, public=True, doc=login)
+    things = Face(name="things", path="/things", methods=("GET", "DELETE"), read_call=read_nothing)
+    document = describe([enter, things])
+    schemes = document["components"]["securitySchemes"]
+    assert {name: (one["type"], one.get("in"), one.get("name")) for name, one in schemes.items()} == {
+        "key": ("http", None, None),
+        "badge": ("apiKey", "cookie", "a_badge"),
+        "stamp": ("apiKey", "header", "X-Stamp"),
+    }
+    assert document["paths"]["/things"]["get"]["security"] == [{"key": []}, {"badge": []}]
+    assert document["paths"]["/things"]["delete"]["security"] == [{"key": []}, {"badge": [], "stamp": []}]
+    assert document["paths"]["/enter"]["post"]["security"] == []
+
+
+async def test_the_session_cookie_is_told(raven: GatewayStarter) -> None:
+    gateway = await raven(base=("auth-keys", "accounts"))
+    document = msgspec.json.decode(gateway.gateway.pipeline.document())
+    session = document["components"]["securitySchemes"]["session"]
+    assert (session["type"], session["in"], session["name"]) == ("apiKey", "cookie", "raven_session")
+    assert {"session": [], "csrf": []} in document["paths"]["/keys"]["post"]["security"]
+
+
+HI = [{"role": "user", "content": "hi"}]
+BODIES: dict[str, tuple[list[Any], list[Any]]] = {
+    "/v1/chat/completions": (
+        [
+            {"model": "m", "messages": HI}, {"model": "m", "messages": HI, "stream": None, "n": 2, "x": {}},
+            {"model": "m", "messages": [{"role": "tool", "content": [{"any": "part"}]}], "max_tokens": 0},
+        ],
+        [
+            {"messages": HI}, {"model": "", "messages": HI}, {"model": "m" * 513, "messages": HI},
+            {"model": "m"}, {"model": "m", "messages": []}, {"model": "m", "messages": "hi"},
+            {"model": "m", "messages": [{"role": "robot", "content": "x"}]},
+            {"model": "m", "messages": [{"content": "x"}]}, {"model": "m", "messages": HI, "n": 0},
+            {"model": "m", "messages": HI, "stream": "yes"}, {"model": "m", "messages": HI, "max_tokens": -1},
+            {"model": "m", "messages": HI, "max_completion_tokens": 1.5},
+            {"model": "m", "messages": HI, "stream_options": {"include_usage": 1}}, [],
+        ],
+    ),
+    "/v1/completions": (
+        [{"model": "m"}, {"model": "m", "prompt": ["a"], "max_tokens": 5}],
+        [{"prompt": "x"}, {"model": "m", "prompt": 1}, {"model": "m", "max_tokens": "5"}],
+    ),
+    "/v1/embeddings": (
+        [{"model": "m", "input": "x"}, {"model": "m", "input": [[1, 2]], "encoding_format": "base64"}],
+        [{"model": "m"}, {"model": "m", "input": ""}, {"model": "m", "input": []}, {"input": "x"}],
+    ),
+    "/v1/responses": (
+        [{"model": "m"}, {"model": "m", "input": [{"any": "item"}], "store": False, "tools": [{}]}],
+        [
+            {"input": "x"}, {"model": "m", "input": ["x"]}, {"model": "m", "max_output_tokens": -1},
+            {"model": "m", "previous_response_id": ""}, {"model": "m", "tools": ["x"]},
+        ],
+    ),
+    "/v1/messages": (
+        [{"model": "m", "messages": HI, "max_tokens": 1}, {"model": "m", "messages": HI, "max_tokens": 0}],
+        [
+            {"model": "m", "messages": HI}, {"model": "m", "messages": [], "max_tokens": 1},
+            {"model": "m", "messages": [{"role": "tool", "content": "x"}], "max_tokens": 1},
+            {"model": "m", "messages": [{"role": "user"}], "max_tokens": 1},
+            {"model": "m", "messages": HI, "max_tokens": 1, "stream": 1},
+        ],
+    ),
+    "/v1/messages/count_tokens": (
+        [{"model": "m", "messages": HI}], [{"model": "m"}, {"messages": HI}, {"model": "m", "messages": [1]}]
+    ),
+}  # fmt: skip
+
+
+async def test_a_body_that_is_judged_is_told_as_it_is_judged(raven: GatewayStarter) -> None:
+    """What the gateway takes of chat, responses, embeddings and messages, the schema takes; and no more."""
+    jsonschema = pytest.importorskip("jsonschema")
+    gateway = await raven(base=("openai", "anthropic"))
+    document = msgspec.json.decode(gateway.gateway.pipeline.document())
+    for path, (good, bad) in BODIES.items():
+        face, _ = gateway.gateway.pipeline.routes.find("POST", path)
+        content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+        schema = {**content["schema"], "components": document["components"]}
+        validator = jsonschema.Draft202012Validator(schema)
+        for body in (*good, *bad):
+            assert validator.is_valid(body) is (body in good), (path, body)
+            if body in good:
+                face.read_call(msgspec.json.encode(body))
+            else:
+                with pytest.raises(InvalidRequest):
+                    face.read_call(msgspec.json.encode(body))
+
+
+async def test_what_can_be_streamed_says_so(raven: GatewayStarter) -> None:
+    gateway = await raven(base=("openai", "anthropic"))
+    paths = msgspec.json.decode(gateway.gateway.pipeline.document())["paths"]
+    for path in ("/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/embeddings"):
+        content = paths[path]["post"]["responses"]["200"]["content"]
+        assert ("text/event-stream" in content) is (path != "/v1/embeddings")
+        assert "application/json" in content

@@ -6,14 +6,23 @@ from collections.abc import Callable
 from typing import Any
 
 from raven_proxy import Exchange, Face, Reply, read_nothing
-from raven_proxy.faces import Doc
+from raven_proxy.faces import Doc, Grant
 
 from .entrance import Entrance
+from .sessions import COOKIE
 from .shapes import Ended, Login, Me, PasswordChange, Setup, SignedIn
 
 __all__ = ["SETUP", "make_faces"]
 
 SETUP = "auth-setup"
+_GRANTS = (
+    Grant(name="session", place="cookie", field=COOKIE, summary="The session of somebody who has signed in."),
+    Grant(
+        name="csrf", place="header", field="X-CSRF-Token", for_changes=True,
+        summary="The `csrfToken` of the answer to a login: what changes something takes it, and an "
+        "`Origin` that is the gateway's own.",
+    ),
+)  # fmt: skip
 
 
 def make_faces(entrance: Callable[[], Entrance]) -> tuple[Face, ...]:
@@ -40,11 +49,11 @@ def make_faces(entrance: Callable[[], Entrance]) -> tuple[Face, ...]:
             json_body=doc.request is not None, **more,
         )  # fmt: skip
 
-    def doc(summary: str, reply: Any, request: Any = None, status: int = 200) -> Doc:
-        return Doc(summary=summary, tag="auth", request=request, reply=reply, status=status)
+    def doc(summary: str, reply: Any, request: Any = None, status: int = 200, **more: Any) -> Doc:
+        return Doc(summary=summary, tag="auth", request=request, reply=reply, status=status, **more)
 
     return (
-        face("login", log_in, doc("Sign in", SignedIn, Login), public=True),
+        face("login", log_in, doc("Sign in", SignedIn, Login, grants=_GRANTS), public=True),
         face("logout", log_out, doc("Sign out", Ended), scope="admin:read", role="viewer"),
         face("me", show_me, doc("Who asks", Me), methods=("GET",), scope="models:read"),
         face(

@@ -19,7 +19,7 @@ from raven_proxy import splice
 from raven_proxy.errors import InvalidRequest
 from raven_proxy.faces import Call
 
-__all__ = ["explain", "read_count", "read_messages"]
+__all__ = ["CountBody", "MessagesBody", "explain", "read_count", "read_messages"]
 
 T = TypeVar("T")
 _Model = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -36,28 +36,34 @@ _REMEDIES = {
 }
 
 
-class _Message(msgspec.Struct, gc=False):
+class MessageParam(msgspec.Struct, gc=False):
+    """One message; content blocks pass unjudged."""
+
     role: Literal["user", "assistant", "system"]
     content: str | list[msgspec.Raw]
 
 
-_Messages = Annotated[list[_Message], Meta(min_length=1, max_length=100_000)]  # Anthropic's own limit
+_Messages = Annotated[list[MessageParam], Meta(min_length=1, max_length=100_000)]  # Anthropic's own limit
 
 
-class _Request(msgspec.Struct, gc=False):
+class MessagesBody(msgspec.Struct, gc=False):
+    """What is judged of a request for a message; every other field goes to the vendor as it is."""
+
     model: _Model
     messages: _Messages
     max_tokens: Annotated[int, Meta(ge=0, le=2**53)]
     stream: bool | None = None
 
 
-class _Count(msgspec.Struct, gc=False):
+class CountBody(msgspec.Struct, gc=False):
+    """What is judged of a request to count tokens; every other field goes to the vendor as it is."""
+
     model: _Model
     messages: _Messages
 
 
-_decode_request = msgspec.json.Decoder(_Request).decode
-_decode_count = msgspec.json.Decoder(_Count).decode
+_decode_request = msgspec.json.Decoder(MessagesBody).decode
+_decode_count = msgspec.json.Decoder(CountBody).decode
 
 
 def read_messages(body: bytes) -> Call:

@@ -7,9 +7,9 @@ from types import MappingProxyType
 
 import msgspec
 
-from raven_proxy.faces import Dialect, Face, read_nothing
+from raven_proxy.faces import Dialect, Doc, Face, read_nothing
 
-from .calls import read_count, read_messages
+from .calls import CountBody, MessagesBody, read_count, read_messages
 from .client_side import CountSide, MessagesSide
 from .content import FAMILY
 from .errors import render_error, render_stream_error
@@ -46,6 +46,9 @@ FACES = (
         scope="chat:write",
         endpoint="messages",
         read_call=read_messages,
+        doc=Doc(
+            summary="Anthropic Messages, whole or streamed", tag="proxy", request=MessagesBody, streams=True
+        ),
     ),
     Face(
         name="anthropic-count-tokens",
@@ -54,6 +57,7 @@ FACES = (
         scope="chat:write",
         endpoint="messages/count_tokens",
         read_call=read_count,
+        doc=Doc(summary="Count the tokens of a request", tag="proxy", request=CountBody),
     ),
 )
 

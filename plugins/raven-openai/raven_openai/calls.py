@@ -19,7 +19,10 @@ from raven_proxy import splice
 from raven_proxy.faces import Call
 from raven_proxy.judging import Limit, ModelName, check_model, judge
 
-__all__ = ["REMEDIES", "EmbeddingsCall", "StreamCall", "read_chat", "read_completion", "read_embeddings"]
+__all__ = [
+    "REMEDIES", "ChatBody", "CompletionBody", "EmbeddingsBody", "EmbeddingsCall", "StreamCall", "read_chat",
+    "read_completion", "read_embeddings",
+]  # fmt: skip
 
 _Choices = Annotated[int, Meta(ge=1, le=2**53)]
 _Text = Annotated[str, Meta(min_length=1)]
@@ -59,35 +62,45 @@ class EmbeddingsCall(Call):
     wants_base64: bool = False
 
 
-class _StreamOptions(msgspec.Struct, gc=False):
+class StreamOptions(msgspec.Struct, gc=False):
+    """What a stream is to have besides."""
+
     include_usage: bool | None = None
 
 
-class _Message(msgspec.Struct, gc=False):
+class ChatMessage(msgspec.Struct, gc=False):
+    """One message; parts of other kinds than text pass unjudged."""
+
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[msgspec.Raw] | None = None
 
 
-class _Chat(msgspec.Struct, gc=False):
+class ChatBody(msgspec.Struct, gc=False):
+    """What is judged of a chat completion; every other field goes to the vendor as it is."""
+
     model: ModelName
-    messages: Annotated[list[_Message], Meta(min_length=1, max_length=2048)]
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=2048)]
     stream: bool | None = None
-    stream_options: _StreamOptions | None = None
+    stream_options: StreamOptions | None = None
     max_tokens: Limit | None = None
     max_completion_tokens: Limit | None = None
     n: _Choices | None = None
 
 
-class _Completion(msgspec.Struct, gc=False):
+class CompletionBody(msgspec.Struct, gc=False):
+    """What is judged of a text completion; every other field goes to the vendor as it is."""
+
     model: ModelName
     prompt: str | list[msgspec.Raw] | None = None
     stream: bool | None = None
-    stream_options: _StreamOptions | None = None
+    stream_options: StreamOptions | None = None
     max_tokens: Limit | None = None
     n: _Choices | None = None
 
 
-class _Embeddings(msgspec.Struct, gc=False):
+class EmbeddingsBody(msgspec.Struct, gc=False):
+    """What is judged of a request for vectors; every other field goes to the vendor as it is."""
+
     model: ModelName
     input: (
         Annotated[str, Meta(min_length=1)] | Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=2048)]
@@ -95,9 +108,9 @@ class _Embeddings(msgspec.Struct, gc=False):
     encoding_format: Any = None
 
 
-_decode_chat = msgspec.json.Decoder(_Chat).decode
-_decode_completion = msgspec.json.Decoder(_Completion).decode
-_decode_embeddings = msgspec.json.Decoder(_Embeddings).decode
+_decode_chat = msgspec.json.Decoder(ChatBody).decode
+_decode_completion = msgspec.json.Decoder(CompletionBody).decode
+_decode_embeddings = msgspec.json.Decoder(EmbeddingsBody).decode
 
 
 def read_chat(body: bytes) -> StreamCall:
@@ -124,7 +137,7 @@ def read_embeddings(body: bytes) -> EmbeddingsCall:
     return EmbeddingsCall(check_model(fields.model), False, None, members, fields.encoding_format == "base64")
 
 
-def _make_call(fields: _Chat | _Completion, limit: int | None, members: splice.Spans) -> StreamCall:
+def _make_call(fields: ChatBody | CompletionBody, limit: int | None, members: splice.Spans) -> StreamCall:
     options = fields.stream_options
     return StreamCall(
         check_model(fields.model),

@@ -7,10 +7,17 @@ is; in a stream it is one `data:` frame, which the official clients raise as an 
 from __future__ import annotations
 
 from raven_proxy import errors
-from raven_proxy.faces import Dialect, Face
+from raven_proxy.faces import Dialect, Doc, Face
 
 from . import completions, vectors
-from .calls import read_chat, read_completion, read_embeddings
+from .calls import (
+    ChatBody,
+    CompletionBody,
+    EmbeddingsBody,
+    read_chat,
+    read_completion,
+    read_embeddings,
+)
 from .chat.client import CLIENT_SIDE
 
 __all__ = ["CHAT", "COMPLETIONS", "EMBEDDINGS", "FACES", "render_stream_error"]
@@ -40,6 +47,7 @@ FACES = (
         scope="chat:write",
         endpoint="chat/completions",
         read_call=read_chat,
+        doc=Doc(summary="OpenAI chat, whole or streamed", tag="proxy", request=ChatBody, streams=True),
     ),
     Face(
         name="openai-completions",
@@ -48,6 +56,7 @@ FACES = (
         scope="chat:write",
         endpoint="completions",
         read_call=read_completion,
+        doc=Doc(summary="OpenAI text completions", tag="proxy", request=CompletionBody, streams=True),
     ),
     Face(
         name="openai-embeddings",
@@ -56,5 +65,6 @@ FACES = (
         scope="embeddings:write",
         endpoint="embeddings",
         read_call=read_embeddings,
+        doc=Doc(summary="OpenAI embeddings", tag="proxy", request=EmbeddingsBody),
     ),
 )

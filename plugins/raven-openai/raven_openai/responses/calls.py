@@ -19,7 +19,7 @@ from raven_proxy import splice
 from raven_proxy.errors import InvalidRequest
 from raven_proxy.faces import Call
 
-__all__ = ["ResponseCall", "decode", "read_call"]
+__all__ = ["ResponseBody", "ResponseCall", "decode", "read_call"]
 
 T = TypeVar("T")
 _Model = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -52,23 +52,25 @@ class ResponseCall(Call):
     stores: bool = True
 
 
-class _Object(msgspec.Struct, gc=False):
-    pass
+class AnyObject(msgspec.Struct, gc=False):
+    """An object of any fields."""
 
 
-class _Create(msgspec.Struct, gc=False):
+class ResponseBody(msgspec.Struct, gc=False):
+    """What is judged of a request for a response; every other field goes to the vendor as it is."""
+
     model: _Model
-    input: str | list[_Object] | None = None
+    input: str | list[AnyObject] | None = None
     stream: bool | None = None
     max_output_tokens: _Tokens | None = None
     background: bool | None = None
     store: bool | None = None
     previous_response_id: _Id | None = None
-    stream_options: _Object | None = None
-    tools: list[_Object] | None = None
+    stream_options: AnyObject | None = None
+    tools: list[AnyObject] | None = None
 
 
-_decode_create = msgspec.json.Decoder(_Create).decode
+_decode_create = msgspec.json.Decoder(ResponseBody).decode
 
 
 def read_call(body: bytes) -> ResponseCall:

@@ -15,10 +15,10 @@ import msgspec
 
 from raven_proxy.errors import GatewayError, envelope
 from raven_proxy.exchange import Exchange
-from raven_proxy.faces import Dialect, Face, read_nothing
+from raven_proxy.faces import Dialect, Doc, Face, read_nothing
 from raven_proxy.hub import ChatReply, ChatRequest
 
-from .calls import read_call
+from .calls import ResponseBody, read_call
 from .objects import failed_response, write_reply
 from .requests import DIALECT, read_request
 from .vendor import SIDE
@@ -83,7 +83,7 @@ def _item_face(name: str, method: str, action: str = "") -> Face:
     )
 
 
-def _face(name: str, endpoint: str, dialect: Dialect) -> Face:
+def _face(name: str, endpoint: str, dialect: Dialect, summary: str, *, streams: bool = False) -> Face:
     return Face(
         name=name,
         path=f"/v1/{endpoint}",
@@ -91,13 +91,20 @@ def _face(name: str, endpoint: str, dialect: Dialect) -> Face:
         scope="chat:write",
         endpoint=endpoint,
         read_call=read_call,
+        doc=Doc(summary=summary, tag="proxy", request=ResponseBody, streams=streams),
     )
 
 
 _NEW = {
-    None: _face("openai-responses", "responses", RESPONSES),
-    "compact": _face("openai-responses-compact", "responses/compact", COMPACT),
-    "input_tokens": _face("openai-responses-input-tokens", "responses/input_tokens", COUNT),
+    None: _face(
+        "openai-responses", "responses", RESPONSES, "OpenAI Responses, whole or streamed", streams=True
+    ),
+    "compact": _face(
+        "openai-responses-compact", "responses/compact", COMPACT, "Make a long conversation short"
+    ),
+    "input_tokens": _face(
+        "openai-responses-input-tokens", "responses/input_tokens", COUNT, "Count the tokens of a request"
+    ),
 }
 
 FACES = (
