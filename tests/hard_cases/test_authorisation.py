@@ -22,7 +22,7 @@ PROXY = frozenset(
 )
 ADMIN = frozenset({"admin:read", "admin:write"})
 PLUGINS = ("auth-keys", "accounts", "access", "idempotency", "limits", "meter", "alerts", "webhooks",
-           "byok", "providers", "openai", "anthropic", "docs", "demo", "bodies")  # fmt: skip
+           "guardrails", "byok", "providers", "openai", "anthropic", "docs", "demo", "bodies")  # fmt: skip
 PEOPLE = {
     **{
         f"{role}-{place}": Principal(

@@ -25,7 +25,7 @@ _CHECKS = """
     missing_required_header ignored_auth
 """
 _PLUGINS = ("auth-keys", "accounts", "access", "idempotency", "limits", "meter", "alerts", "webhooks",
-            "byok", "providers", "openai", "anthropic", "docs", "demo", "bodies")  # fmt: skip
+            "guardrails", "byok", "providers", "openai", "anthropic", "docs", "demo", "bodies")  # fmt: skip
 _ALONE = "^/providers"
 """What is seen by itself: a provider that was made serves the other paths too, and nobody is there."""
 _NOWHERE = """
