@@ -150,8 +150,10 @@ class LocalCounters:
         """Take all of `claims`, or none of them and say which one was too much."""
         now = self._now()
         denied: Denial | None = None
+        totals, holds = self._totals, self._holds
         for claim in claims:
-            used = self._used(claim, now)
+            key = claim.key
+            used = self._used(claim, now) if claim.window_s else totals.get(key, 0) + holds.get(key, 0)
             if used + claim.amount > claim.limit:
                 denied = later(denied, Denial(claim, used, self._wait_s(claim, now, used)))
         if denied is not None:
@@ -160,7 +162,7 @@ class LocalCounters:
             if claim.window_s:
                 self._window(claim.key, claim.window_s).add(self._slice(claim.window_s, now), claim.amount)
             else:
-                self._holds[claim.key] = self._holds.get(claim.key, 0) + claim.amount
+                holds[claim.key] = holds.get(claim.key, 0) + claim.amount
         self._until_sweep -= len(claims)
         if self._until_sweep <= 0:
             self._sweep(now)

@@ -14,7 +14,7 @@ from .connection import UpstreamConnection
 from .documents import check_json, check_kind, check_whole, is_close_delimited, is_collected, wants_document
 from .errors import PluginFailed, UpstreamError, UpstreamTruncated
 from .exchange import Exchange, Outcome, Reply, ReplyHead
-from .headers import forward_reply
+from .headers import forward_reply, guard_headers
 from .pipeline import call_all, settle
 from .relay import Kind, Relay
 from .replies import is_ours, reply_head, send_whole
@@ -139,6 +139,7 @@ def _headers(head: ReplyHead, chain: Chain) -> dict[str, str]:
     headers = forward_reply(head.headers)
     if chain.content_type:
         headers["content-type"] = chain.content_type
+    headers.update(guard_headers(chain.content_type))
     return headers
 
 

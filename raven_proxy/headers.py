@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 
 from .errors import InvalidRequest, Unauthenticated, UpstreamError
 
@@ -21,6 +22,7 @@ __all__ = [
     "collect_request",
     "forward_reply",
     "forward_request",
+    "guard_headers",
     "is_inside",
     "read_reply",
     "write_head",
@@ -56,6 +58,13 @@ _ACCOUNT_LIKE = ("ratelimit", "rate-limit", "organization", "project")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+_DATA = frozenset(
+    "application/json text/event-stream application/x-ndjson application/jsonl application/octet-stream "
+    "application/vnd.amazon.eventstream text/plain".split()
+)
+_NOSNIFF = MappingProxyType({"X-Content-Type-Options": "nosniff"})
+_SANDBOX = MappingProxyType({**_NOSNIFF, "Content-Security-Policy": "sandbox; default-src 'none'"})
 
 REASONS = {
     200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 206: "Partial Content",
@@ -123,6 +132,18 @@ def read_reply(raw: Sequence[tuple[bytes, bytes]], secrets: Iterable[bytes] = ()
 def forward_reply(headers: dict[str, str]) -> dict[str, str]:
     """Choose the provider's headers that a client may see."""
     return {name: value for name, value in headers.items() if _goes_to_client(name)}
+
+
+@lru_cache(maxsize=256)  # the kinds are few
+def guard_headers(content_type: str) -> Mapping[str, str]:
+    """Give what keeps a browser from running a provider's reply as a page of the gateway's own.
+
+    Somebody signed in may be led to `/v1/{provider}/…` by a link, and their cookie with them: what is no
+    plain data is shown in a sandbox, without scripts, and nothing is taken for something else.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    is_data = kind in _DATA or (kind.startswith(("audio/", "image/", "video/")) and kind != "image/svg+xml")
+    return _NOSNIFF if is_data else _SANDBOX
 
 
 # Names repeat from request to request: each is judged once, within a bounded memory.

@@ -70,6 +70,11 @@ class Organizations:
         self._known: Mapping[str, Organization] = {DEFAULT: Organization(id=DEFAULT, name="Default")}
         self._members: Mapping[str, Member] | None = None
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._known)
+
     def get(self, organization_id: str) -> Organization | None:
         """Give an organisation; None if there is no such one."""
         return self._known.get(organization_id)

@@ -19,6 +19,7 @@ from .exchange import Exchange
 from .faces import Face
 from .headers import Network
 from .openapi import describe
+from .organizations import Organizations
 from .tasks import resume
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Pipeline:
         self.find_principal = hooks["find_principal"]
         self.explain_exchange = hooks["explain_exchange"]
         self.logs_access = config.access_log and config.log_level in {"debug", "info"}
+        self.organizations = Organizations()  # the gateway's, once it is assembled
         self._document = b""
         self.in_flight = 0
         self.is_draining = False  # replies then ask clients to close

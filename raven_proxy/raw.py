@@ -62,6 +62,7 @@ def find_raw_face(exchange: Exchange) -> Face:
         face = msgspec.structs.replace(exchange.face, read_call=_read_opaque, json_body=False, opaque=True)
     if face.opaque:
         _check_scopes(principal, method)
+        _check_shared(exchange, principal)
     is_administration = face.scope == "admin:write" or (face.opaque and method not in _READS)
     if is_administration and "admin:write" in principal.scopes:
         _check_account(exchange, principal)
@@ -88,6 +89,20 @@ def _check_scopes(principal: Principal, method: str) -> None:
             f"The gateway does not know what {method} does at this endpoint, so it takes a key with every "
             f"scope that it could need; this key lacks {', '.join(missing)}.",
             code="missing_scope",
+        )
+
+
+def _check_shared(exchange: Exchange, principal: Principal) -> None:
+    """Refuse an endpoint that may list or hold what several organisations keep at one account."""
+    if principal.is_operator or exchange.pipeline.organizations.count < 2:
+        return
+    if "x-provider-key" in exchange.headers:  # the account is the caller's own
+        return
+    if not all(candidate.upstream.is_stored for candidate in exchange.candidates):
+        raise Forbidden(
+            "Several organisations share this provider's account, and the gateway does not know what this "
+            "endpoint shows of it. Use one that it knows, an account of the organisation's own (/providers), "
+            "or X-Provider-Key."
         )
 
 

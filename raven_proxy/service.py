@@ -174,7 +174,9 @@ class Service:
 
     def _assemble(self, config: Config) -> Pipeline:
         drop_ins = Path(config.plugins_dir) if config.plugins_dir is not None else None
-        return assemble(config, core_faces(self.gateway), drop_ins, lambda: self.gateway.records)
+        pipeline = assemble(config, core_faces(self.gateway), drop_ins, lambda: self.gateway.records)
+        pipeline.organizations = self.gateway.organizations
+        return pipeline
 
     async def _start_plugins(self, pipeline: Pipeline) -> None:
         started: list[str] = []

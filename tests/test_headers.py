@@ -14,6 +14,7 @@ from raven_proxy.headers import (
     collect_request,
     forward_reply,
     forward_request,
+    guard_headers,
     read_reply,
     write_head,
 )
@@ -137,3 +138,31 @@ def test_the_client_address_comes_through_trusted_proxies_only(
 def test_a_long_forwarded_list_is_read_from_the_right() -> None:
     hops = ["198.51.100.1", *["10.0.0.2"] * 200]
     assert client_address("10.0.0.1", {"x-forwarded-for": ", ".join(hops)}, PROXY) == "10.0.0.2"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "is_sandboxed"),
+    [
+        ("application/json", False),
+        ("application/json; charset=utf-8", False),
+        ("TEXT/EVENT-STREAM", False),
+        ("audio/mpeg", False),
+        ("image/png", False),
+        ("application/octet-stream", False),
+        ("text/html", True),
+        ("text/html; charset=utf-8", True),
+        ("image/svg+xml", True),
+        ("application/xhtml+xml", True),
+        ("application/xml", True),
+        ("application/pdf", True),
+        ("text/javascript", True),
+        ("", True),
+    ],
+)
+def test_t141_a_providers_page_runs_nothing_here(content_type: str, is_sandboxed: bool) -> None:
+    """What is no plain data is shown in a sandbox, and nothing is taken for something else."""
+    headers = guard_headers(content_type)
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert ("Content-Security-Policy" in headers) is is_sandboxed
+    if is_sandboxed:
+        assert headers["Content-Security-Policy"] == "sandbox; default-src 'none'"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from raven_proxy import Exchange, hookimpl
+from raven_proxy import Exchange, Principal, hookimpl
 from raven_proxy.harness import ADMINISTRATOR, GatewayStarter, RunningGateway
 from raven_proxy.mock import MockUpstream, ScriptedReply
+from raven_proxy.organizations import Organization
 
 
 async def send(gateway: RunningGateway, method: str, path: str, body: bytes = b"") -> int:
@@ -108,3 +109,39 @@ async def test_who_does_not_run_the_gateway_still_reads(
     for method in ("GET", "POST"):
         upstream.script(ScriptedReply.of_json({}))
         assert await send(gateway, method, "/v1/mock/things/1") == 200
+
+
+async def test_what_several_organisations_share_is_not_shown_to_one(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
+    """Stored chats, vector stores, jobs: nobody knows whose they are. One organisation owns them all."""
+    customer = Principal(
+        key_id="key_b", organization_id="org_b", role="admin", scopes=ADMINISTRATOR.scopes, is_operator=False
+    )
+    upstream.script(*[ScriptedReply.of_json({"data": []}) for _ in range(4)])
+    gateway = await raven(upstreams=[upstream], base=("openai", "byok"), principal=customer)
+    assert await send(gateway, "GET", "/v1/mock/vector_stores") == 200
+    gateway.gateway.organizations.replace({"org_b": Organization(id="org_b")})
+    seen = len(upstream.seen)
+    for method in ("GET", "POST", "DELETE"):
+        assert await send(gateway, method, "/v1/mock/vector_stores/vs_1/search") == 403
+    assert len(upstream.seen) == seen
+    own = {"X-Provider-Key": "sk-own-0123456789"}
+    async with gateway.client.get("/v1/mock/vector_stores", headers=own) as reply:
+        assert reply.status == 200
+    gateway = await raven(upstreams=[upstream], principal=ADMINISTRATOR)
+    gateway.gateway.organizations.replace({"org_b": Organization(id="org_b")})
+    assert await send(gateway, "GET", "/v1/mock/vector_stores") == 200
+
+
+async def test_t141_a_page_of_a_provider_is_shown_in_a_sandbox(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
+    """A link leads somebody signed in to it: no script runs with their session."""
+    gateway = await raven(upstreams=[upstream])
+    page = b"<script>fetch('/auth/me')</script>"
+    upstream.script(ScriptedReply(body=page, headers=[("Content-Type", "text/html")]))
+    async with gateway.client.get("/v1/mock/page.html") as reply:
+        assert await reply.read() == page
+        assert reply.headers["Content-Security-Policy"] == "sandbox; default-src 'none'"
+        assert reply.headers["X-Content-Type-Options"] == "nosniff"

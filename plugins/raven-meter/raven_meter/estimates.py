@@ -12,7 +12,7 @@ The rule, so that healthy traffic is not locked out and small budgets are not ov
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Iterable
 
 from raven_proxy import Exchange, Usage
 from raven_proxy.providers import prompt_bound
@@ -21,12 +21,12 @@ from .pricing import Tariff, cost_nano
 
 __all__ = ["estimate_nano", "largest_usage", "tokens_around"]
 
-_TOOLS = ("tools", "toolConfig", "functions")
+_TOOLS = frozenset({"tools", "toolConfig", "functions"})
 
 
-def tokens_around(members: Container[str]) -> int:
+def tokens_around(members: Iterable[str]) -> int:
     """Give what vendors write around a prompt, by the top-level members of its request."""
-    return 600 if any(name in members for name in _TOOLS) else 64
+    return 64 if _TOOLS.isdisjoint(members) else 600
 
 
 def estimate_nano(
