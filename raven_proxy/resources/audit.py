@@ -34,15 +34,20 @@ MIGRATIONS = (
       BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
     CREATE TRIGGER audit_log_is_never_cut BEFORE DELETE ON audit_log
       BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;""",
+    "ALTER TABLE audit_log ADD COLUMN key_id TEXT",
 )
 _INSERT = """INSERT INTO audit_log (id, organization_id, created_at, actor, actor_name, action, target_id,
-             changes, request_id, address) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+             changes, request_id, address, key_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _PAGE = 1000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for a formula at the start of a cell
 
 
 class AuditEntry(msgspec.Struct, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """One change. `action` is "keys.create"; `changes` maps a field to its value before and after."""
+    """One change. `action` is "keys.create"; `changes` maps a field to its value before and after.
+
+    `actor` is a member, or a key that is nobody's; `key_id` is the key that was used, null for a session, the
+    command line, and entries from before this was kept.
+    """
 
     actor: str
     actor_name: str
@@ -51,6 +56,7 @@ class AuditEntry(msgspec.Struct, kw_only=True, rename="camel", forbid_unknown_fi
     changes: dict[str, Any]
     request_id: str
     address: str
+    key_id: str | None = None
 
 
 async def record(
@@ -62,6 +68,7 @@ async def record(
     row = (
         entry_id, caller.organization_id, int(time.time()), caller.actor, caller.name, action, target_id,
         msgspec.json.encode(changes).decode(), caller.request_id, caller.address,
+        caller.key_id or None,
     )  # fmt: skip
     await transaction.execute(_INSERT, row)
 
@@ -128,7 +135,7 @@ AUDIT_LOG = Resource(
     summary="Who changed what, when and from where",
     operations=frozenset({"list", "get"}),
     unique=(),
-    filters=("action", "actor", "targetId"),
+    filters=("action", "actor", "keyId", "targetId"),
     newest_first=True,
     read_role="admin",
     actions=(

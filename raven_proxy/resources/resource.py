@@ -77,11 +77,13 @@ It has no column and is never shown; its default is None.
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks, and for which organisation. `is_operator` is true of who runs the gateway: any organisation
-    is theirs.
+    is theirs. `key_id` is the key they came with: a key of a member's acts for its own organisation only,
+    wherever else that person belongs.
     """
 
     organization_id: str
     actor: str  # "key_…", "mem_…", or "system"
+    key_id: str = ""  # none: a session, or the command line
     name: str = ""
     role: str = "viewer"
     scopes: frozenset[str] = frozenset()

@@ -50,9 +50,12 @@ def caller_of(exchange: Exchange) -> Caller:
     organization_id = exchange.params.get("organization", principal.organization_id)
     if organization_id != principal.organization_id and not principal.is_operator:
         raise NotFound("There is no such organisation.")
+    actor = str(principal.attributes.get("member_id") or principal.key_id)
+    is_session = principal.key_id == principal.attributes.get("member_id")
     return Caller(
         organization_id=organization_id,
-        actor=str(principal.attributes.get("member_id") or principal.key_id),
+        actor=actor,
+        key_id="" if is_session else principal.key_id,
         name=principal.name,
         role=principal.role,
         scopes=principal.scopes,

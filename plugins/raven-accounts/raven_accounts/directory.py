@@ -130,10 +130,13 @@ class Directory:
         return next((seat for seat in seats if seat.member_id == member_id), None)
 
     def visible_to(self, caller: Caller) -> tuple[str, ...] | None:
-        """Give the organisations that a caller may know of; None for all."""
+        """Give the organisations that a caller may know of; None for all.
+
+        A person sees all of theirs; a key its own: an administrator can make one that is somebody else's.
+        """
         if caller.is_operator:
             return None
-        theirs = self.seats_of(self._users.get(caller.actor, ""))
+        theirs = () if caller.key_id else self.seats_of(self._users.get(caller.actor, ""))
         return tuple(seat.organization_id for seat in theirs) or (caller.organization_id,)
 
     def _look(self, digest: str) -> Session | None:

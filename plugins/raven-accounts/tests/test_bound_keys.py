@@ -229,3 +229,34 @@ async def test_an_admins_keys_are_nobodys_unless_they_say_so(house: House) -> No
     await house.add("ann@example.com", "admin")
     page = await house.sign_in("ann@example.com")
     assert (await page("POST", "/keys", {"name": "service"}))[1]["memberId"] is None
+
+
+async def test_T56_a_key_in_somebodys_name_shows_nothing_of_their_other_organisations(house: House) -> None:
+    """An administrator can make such a key; their person's session still shows all of theirs."""
+    b = await house.found("B")
+    ann = await house.add("ann@example.com", "owner")
+    await house.add("ann@example.com", "owner", b, password=None)
+    await house.add("adam@example.com", "admin")
+    adam = await house.sign_in("adam@example.com")
+    status, made = await adam("POST", "/keys", {"name": "k", "memberId": ann["id"], "scopes": ADMIN})
+    assert status == 201
+    key = Page(house, Authorization=f"Bearer {made['key']}")
+    assert [one["id"] for one in (await key("GET", "/orgs"))[1]] == ["org_default"]
+    for method, body in (("GET", None), ("PATCH", {"name": "Mine"}), ("DELETE", None)):
+        assert (await key(method, f"/orgs/{b}", body))[0] == 404
+    page = await house.sign_in("ann@example.com")
+    assert {one["id"] for one in (await page("GET", "/orgs"))[1]} == {"org_default", b}
+
+
+async def test_the_audit_log_tells_a_key_from_the_person_whose_it_is(house: House) -> None:
+    """Whoever has the key did it; its name is free, so that the log says its id. A session has none."""
+    ann = await house.add("ann@example.com", "admin")
+    page = await house.sign_in("ann@example.com")
+    body = {"name": "ann@example.com", "memberId": ann["id"], "scopes": ADMIN}
+    _, made = await page("POST", "/keys", body)
+    key = Page(house, Authorization=f"Bearer {made['key']}")
+    assert (await key("PATCH", "/orgs/org_default", {"name": "Mine"}))[0] == 200
+    _, log = await house.operator("GET", f"/audit-logs?keyId={made['id']}")
+    assert [(one["action"], one["actor"]) for one in log] == [("orgs.change", ann["id"])]
+    _, log = await house.operator("GET", f"/audit-logs?targetId={made['id']}")
+    assert [(one["action"], one["actor"], one["keyId"]) for one in log] == [("keys.create", ann["id"], None)]
