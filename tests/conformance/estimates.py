@@ -28,9 +28,9 @@ from raven_proxy.providers import estimate_prompt, prompt_bound
 
 from .cases import Case, cases
 
-__all__ = ["Measured", "measure", "table"]
+__all__ = ["SIDES", "Measured", "measure", "table"]
 
-_SIDES: dict[str, Any] = {
+SIDES: dict[str, Any] = {
     "openai.chat": CHAT,
     "openai.responses": RESPONSES.provider_side,
     "anthropic.messages": MESSAGES,
@@ -70,7 +70,7 @@ def measure() -> list[Measured]:
 
 def _measure(case: Case) -> Measured | None:
     usage = case.meaning.usage
-    side = _SIDES.get(case.surface)
+    side = SIDES.get(case.surface)
     if usage is None or side is None or not usage.completion or case.meaning.error is not None:
         return None
     body = case.recording.request.get("body")
