@@ -8,6 +8,7 @@ of all. An event's `id` is a `Cursor`: who comes back with `Last-Event-ID` goes 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 
@@ -37,6 +38,8 @@ _FAR_S = 120.0  # how far back a far look goes; a row that comes later still is 
 _FAR_EVERY_S = 15.0
 _PAGE = 100  # rows of one look
 _MOST_LISTENERS = 64  # of one process
+_MOST_OF_ONE_ORGANIZATION = 16  # so that none takes everybody's
+_MOST_OF_ONE_KEY = 8
 _OPEN = "retry: 1000\n"  # milliseconds after which a client comes back
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8"}
 
@@ -46,7 +49,7 @@ class Feed:
 
     def __init__(self) -> None:
         self._gateway: Gateway
-        self._listeners = 0
+        self._listeners: Counter[str] = Counter()  # by organisation and by key; "" is all of them
         self._newest = 0
         self._asked_at = float("-inf")
         columns = columns_of(LOGS.body).names
@@ -69,7 +72,7 @@ class Feed:
         )  # fmt: skip
 
     async def serve(self, exchange: Exchange) -> Reply:
-        """Open the feed. Raises InvalidRequest for a `Last-Event-ID` of somebody else's."""
+        """Open the feed. Raises InvalidRequest for a `Last-Event-ID` of somebody else's; Overloaded."""
         given = exchange.headers.get("last-event-id")
         try:
             cursor = Cursor(moment()) if not given else Cursor.read(given)
@@ -77,8 +80,8 @@ class Feed:
             raise invalid("Last-Event-ID", "send the id of an event of this feed, or none") from None
         if exchange.request.method == "HEAD":
             return Reply(200, dict(_HEADERS))
-        if self._listeners >= _MOST_LISTENERS:
-            raise Overloaded(f"{_MOST_LISTENERS} listen to this feed already.")
+        assert exchange.principal is not None
+        self._check_shares(exchange.principal)
         query: Mapping[str, str] = exchange.request.query
         where = {column: query[name] for name, column in self._filters.items() if name in query}
         return Reply(200, dict(_HEADERS), self._follow(exchange, cursor, where))
@@ -94,7 +97,8 @@ class Feed:
         reader = _Reader(
             self._gateway.storage, cursor, {"organization_id": principal.organization_id, **where}
         )
-        self._listeners += 1
+        shares = _shares_of(principal)
+        self._listeners.update(shares.keys())
         try:
             yield f"{_OPEN}id: {cursor}\n\n".encode()
             sent_at, sent = clock(), 0
@@ -115,7 +119,13 @@ class Feed:
         ) as error:  # aiosqlite's errors too, see `look`: who listens comes back and misses nothing
             _log.error("the log cannot be read", reason=str(error))
         finally:
-            self._listeners -= 1
+            self._listeners -= Counter(shares.keys())  # which forgets whoever has none left
+
+    def _check_shares(self, principal: Principal) -> None:
+        """Refuse one more than there may be: of this key, of its organisation, of everybody."""
+        for name, (most, whose) in _shares_of(principal).items():
+            if self._listeners[name] >= most:
+                raise Overloaded(f"{most} {whose} listen to this feed already; close one of them.")
 
     async def _may_go_on(self, exchange: Exchange, principal: Principal) -> bool:
         """Say whether the caller would still be let in, and whether it is this pipeline that should serve."""
@@ -159,6 +169,15 @@ class Feed:
             shown = await self._gateway.records.show(LOGS, record)
             events.append(b"id: %b\ndata: %b\n\n" % (str(cursor).encode(), msgspec.json.encode(shown)))
         return b"".join(events)
+
+
+def _shares_of(principal: Principal) -> Mapping[str, tuple[int, str]]:
+    """Give what a listener counts in: how many there may be, and whose they are."""
+    return {
+        principal.key_id: (_MOST_OF_ONE_KEY, "connections of this key"),
+        principal.organization_id: (_MOST_OF_ONE_ORGANIZATION, "connections of this organisation"),
+        "": (_MOST_LISTENERS, "connections"),
+    }
 
 
 class _Reader:

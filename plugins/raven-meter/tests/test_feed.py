@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +264,36 @@ async def test_listeners_are_counted(gateway: Any, monkeypatch: pytest.MonkeyPat
     while gateway.gateway.in_flight:
         await asyncio.sleep(0.01)
     async with listening(gateway):
+        pass
+
+
+async def test_one_key_and_one_organisation_take_nobody_elses_place(
+    raven: Any, upstream: MockUpstream
+) -> None:
+    """What one asks for beyond its share is a 503 that says so, also if it all comes at once."""
+    people = People()
+    people.known = {who: viewer("org_a", key_id=f"key_{who}") for who in ("a1", "a2", "a3")}
+    people.known["b"] = viewer("org_b")
+    gateway = await raven([people], base=("meter", "openai"), upstreams=[upstream])
+    async with AsyncExitStack() as open_ones:
+
+        async def ask(who: str) -> tuple[int, str]:
+            asked = gateway.client.get("/logs/stream", headers={"Authorization": f"Bearer {who}"})
+            reply = await open_ones.enter_async_context(asked)
+            return reply.status, "" if reply.status == 200 else (await reply.json())["error"]["message"]
+
+        for who, let_in, words in (
+            ("a1", 8, "8 connections of this key"),
+            ("a2", 8, "8 connections of this key"),
+            ("a3", 0, "16 connections of this organisation"),
+        ):
+            answers = await asyncio.gather(*(ask(who) for _ in range(12)))
+            assert [status for status, _ in answers].count(200) == let_in
+            assert all(status == 200 or words in said for status, said in answers)
+        assert (await ask("b"))[0] == 200
+    while gateway.gateway.in_flight:
+        await asyncio.sleep(0.01)
+    async with listening(gateway, headers={"Authorization": "Bearer a1"}):
         pass
 
 
