@@ -81,9 +81,10 @@ class Guardrails:
 
     @hookimpl
     async def shutdown(self) -> None:
-        """Watch no longer."""
+        """Watch no longer, and let the threads end."""
         if self._stop_watching is not None:
             self._stop_watching()
+        self._management.threads.close()
 
     @hookimpl
     async def check_request(self, exchange: Exchange) -> None:
@@ -218,7 +219,8 @@ class Guardrails:
         assert exchange.principal is not None
         organization_id = exchange.principal.organization_id
         known = self._management.organizations.get(organization_id)
-        return Asker(exchange.id, organization_id, self._management.allow_private, known)
+        management = self._management
+        return Asker(exchange.id, organization_id, management.allow_private, management.threads, known)
 
 
 def _is_answering(exchange: Exchange) -> bool:

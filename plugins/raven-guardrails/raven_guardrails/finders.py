@@ -10,12 +10,13 @@ from typing import Protocol
 import msgspec
 
 from .injection import Injection
-from .patterns import BadPattern, Needle, Span, compile_pattern, find_spans, make_needle, quote
+from .patterns import MOST_FOUND, BadPattern, Needle, Span, compile_pattern, find_spans, make_needle, quote
 from .personal import PersonalData
 from .rules import InvalidRule, Patterns, Pii, PromptInjection, Topics
 
 __all__ = ["Finder", "make_finder"]
 
+_MOST_OF_OTHERS = 1000  # matches: one of somebody else's patterns may look at the whole text for each
 _Tree = dict[str, "_Tree"]
 _SPACE = r"[\s\x{a0}]{1,8}"
 _SPACES = re.compile(r"\s+")
@@ -35,15 +36,16 @@ class Finder(Protocol):
 
 
 class _Matches:
-    """Finds whatever matches."""
+    """Finds whatever matches, at most `most` times a text."""
 
-    def __init__(self, needles: tuple[Needle, ...]) -> None:
+    def __init__(self, needles: tuple[Needle, ...], most: int = MOST_FOUND) -> None:
         self.needles = needles
+        self._most = max(most // max(len(needles), 1), 10)
         self._compiled = [compile_pattern(one.pattern) for one in needles]
 
     def find(self, text: str) -> Iterator[Span]:
         for compiled in self._compiled:
-            yield from find_spans(compiled, text)
+            yield from find_spans(compiled, text, self._most)
 
 
 @lru_cache(maxsize=512)
@@ -54,7 +56,8 @@ def _make_finder(config: Topics | Pii | Patterns | PromptInjection) -> Finder:
         return PersonalData(config.entities)
     if isinstance(config, Patterns):
         flags = "i" if config.ignore_case else ""
-        return _Matches(tuple(_read(one, flags, index) for index, one in enumerate(config.patterns)))
+        needles = tuple(_read(one, flags, index) for index, one in enumerate(config.patterns))
+        return _Matches(needles, _MOST_OF_OTHERS)
     return Injection(config.threshold)
 
 

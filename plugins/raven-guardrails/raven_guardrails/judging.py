@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from .finders import Finder, make_finder
-from .patterns import any_of, merge, tail_of
+from .patterns import any_of, tail_of
 from .rules import Action, Direction, Guardrail, JsonSchema, MaxLength, Webhook, read_config
 from .schemas import Schema
 from .views import View, readings_of, views_of
@@ -20,6 +20,9 @@ __all__ = ["Edit", "Found", "Rule", "RuleSet", "edit", "edits_of", "make_rule"]
 
 
 _BETWEEN = "\n\0\n"  # between texts that are looked at together; a border on both sides
+# Bytes that are judged where everybody else waits meanwhile: some milliseconds at the very most.
+_MOST_AT_ONCE = 16 * 1024
+_MOST_WITH_OTHERS = 2 * 1024  # where somebody else's patterns are, which may need microseconds for a byte
 _ANCHORS = ("^", "$", r"\A", r"\z", r"\B")
 
 
@@ -99,6 +102,7 @@ class RuleSet:
         holding = [rule.finder.needles for rule in self.finding if rule.enforces and rule.finder]
         self._holding = [needle for needles in holding for needle in needles]
         self._tail = tail_of(self._holding) if self._holding else None
+        self.most_at_once = _MOST_WITH_OTHERS if own else _MOST_AT_ONCE
         self.is_enforcing = any(rule.enforces for rule in self.rules)
         whole = [rule for rule in self.rules if rule.schema is not None or rule.webhook is not None]
         self.wants_all = any(rule.enforces for rule in whole)
@@ -119,20 +123,31 @@ class RuleSet:
 
     def _is_in(self, text: str) -> bool:
         assert self._any is not None
-        return any(self._any.search(reading) is not None for reading in readings_of(text))
+        return any(
+            self._any.search(reading.encode("utf-8", "replace")) is not None for reading in readings_of(text)
+        )
 
-    def find(self, text: str, views: Sequence[View] | None = None) -> list[Found]:
-        """Give what every guardrail finds in a text, in any of its views."""
+    def find(self, text: str, views: Sequence[View] | None = None, *, is_brief: bool = False) -> list[Found]:
+        """Give what every guardrail finds in a text, in any of its views.
+
+        With `is_brief` one that blocks looks no further than its first match.
+        """
         found: list[Found] = []
         if views is None and self._any is not None and not self._is_in(text):
             return found
+        blocking: set[Rule] = set()
         for view in views_of(text) if views is None else views:
-            if self._any is not None and self._any.search(view.text) is None:
+            if self._any is not None and self._any.search(view.text.encode("utf-8", "replace")) is None:
                 continue
             for rule in self.finding:
                 assert rule.finder is not None
+                if rule in blocking:
+                    continue
                 for start, end in rule.finder.find(view.text):
                     found.append(Found(rule, *view.to_base(start, end)))
+                    if is_brief and rule.enforces and rule.action == "block":
+                        blocking.add(rule)
+                        break
         return found
 
     def undecided(self, text: str, views: Sequence[View], cap: int, settled: int = 0) -> int:
@@ -159,27 +174,32 @@ class RuleSet:
 def edits_of(found: Iterable[Found]) -> list[Edit]:
     """Give what has to be replaced for the guardrails that redact; overlapping spans become one."""
     mine = [one for one in found if one.rule.enforces and one.rule.action == "redact"]
-    edits = []
-    for start, end in merge([(one.start, one.end) for one in mine]):
-        first = min((one for one in mine if start <= one.start < end), key=lambda one: one.start)
-        edits.append(Edit(start, end, first.rule.replacement))
+    edits: list[Edit] = []
+    for one in sorted(mine, key=lambda one: one.start):  # of those that begin together the first one counts
+        if edits and one.start < edits[-1].end:
+            last = edits[-1]
+            edits[-1] = Edit(last.start, max(last.end, one.end), last.replacement)
+        else:
+            edits.append(Edit(one.start, one.end, one.rule.replacement))
     return edits
 
 
 def edit(pieces: Sequence[str], edits: Sequence[Edit]) -> list[str]:
     """Apply sorted edits to the text that `pieces` are when joined: a replacement goes where it begins."""
     result: list[str] = []
-    offset = 0
+    offset = number = 0
     for piece in pieces:
         end = offset + len(piece)
         text: list[str] = []
         place = offset
-        for one in edits:
-            if one.end <= offset or one.start >= end:
-                continue
+        while number < len(edits) and edits[number].start < end:
+            one = edits[number]
             if one.start >= offset:
                 text += (piece[place - offset : one.start - offset], one.replacement)
             place = max(place, min(one.end, end))
+            if one.end > end:
+                break  # the next piece begins within it
+            number += 1
         text.append(piece[place - offset :])
         result.append("".join(text))
         offset = end

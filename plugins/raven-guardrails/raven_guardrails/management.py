@@ -13,6 +13,7 @@ from raven_proxy.resources import Action, ActionCall, Change, Records, Resource,
 from .judging import Rule, RuleSet, make_rule
 from .policies import Declared, Policies
 from .rules import Direction, Guardrail, InvalidRule
+from .threads import Threads
 from .trial import Tried, try_rules
 from .webhooks import Asker
 
@@ -63,6 +64,7 @@ class Management:
     def __init__(self, policies: Policies) -> None:
         self._policies = policies
         self.allow_private = False
+        self.threads = Threads()
         self.organizations = Organizations()  # the gateway's, once it has started
         self.resource: Resource[Guardrail] = Resource(
             name="guardrails", singular="guardrail", table="guardrails", prefix="guard_", body=Guardrail,
@@ -87,7 +89,7 @@ class Management:
         rules = self._rules(trial, call.caller.organization_id)
         organization_id = call.caller.organization_id
         known = self.organizations.get(organization_id)
-        asker = Asker(call.caller.request_id, organization_id, self.allow_private, known)
+        asker = Asker(call.caller.request_id, organization_id, self.allow_private, self.threads, known)
         tried = await try_rules(rules, trial.texts, asker if trial.ask_webhooks else None)
         return Verdict(outcome=tried.outcome, texts=tried.texts, guardrails=tried.guardrails)
 

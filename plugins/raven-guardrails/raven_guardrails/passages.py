@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -28,7 +29,7 @@ def judge_passages(rules: RuleSet, passages: Iterable[Passage], report: Report) 
     changed = False
     for passage in passages:
         pieces = [slot.text for slot in passage]
-        edits = edits_of(note_found(rules, rules.find("".join(pieces)), report))
+        edits = edits_of(note_found(rules, rules.find("".join(pieces), is_brief=True), report))
         if not edits:
             continue
         changed = True
@@ -63,12 +64,11 @@ def check_lengths(rules: RuleSet, characters: int, report: Report) -> None:
 def edit_json(text: str, edits: Sequence[Edit]) -> str:
     """Apply edits to JSON so that it stays JSON: what stands for a bare number gets quotes."""
     strings = [match.span() for match in _STRING.finditer(text)]
-    quoted = [
-        one
-        if any(start < one.start < end for start, end in strings)
-        else Edit(one.start, one.end, f'"{one.replacement}"')
-        for one in edits
-    ]
+    quoted = []
+    for one in edits:
+        number = bisect_left(strings, (one.start,)) - 1
+        is_inside = number >= 0 and one.start < strings[number][1]
+        quoted.append(one if is_inside else Edit(one.start, one.end, f'"{one.replacement}"'))
     (result,) = edit([text], quoted)
     if _is_json(text) and not _is_json(result):
         result = msgspec.json.encode({"redacted": edits[0].replacement}).decode()

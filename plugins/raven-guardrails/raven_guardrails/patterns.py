@@ -11,6 +11,7 @@ import re2  # type: ignore[import-untyped]  # it has no types
 from .prefixes import UnknownSyntax, prefix_of
 
 __all__ = [
+    "MOST_FOUND",
     "BadPattern",
     "Compiled",
     "Needle",
@@ -19,7 +20,6 @@ __all__ = [
     "compile_pattern",
     "find_spans",
     "make_needle",
-    "merge",
     "quote",
     "tail_of",
 ]  # fmt: skip
@@ -27,6 +27,8 @@ __all__ = [
 _LONGEST = 256 * 1024  # characters of beginnings
 _MAX_MEM = 8 * 2**20  # bytes that RE2 may use for a pattern and its automata; it refuses what needs more
 _MAX_MEM_TOGETHER = 64 * 2**20  # for all patterns of an organisation as one
+MOST_FOUND = 10_000
+"""Matches in one text that are told apart; what comes behind them counts as one more."""
 Span = tuple[int, int]
 Compiled = Any
 """A pattern as RE2 compiled it: `search(text, place)` gives a match or None."""
@@ -108,26 +110,30 @@ def any_of(patterns: Iterable[str], suffix: str = "") -> Compiled | None:
         return None
 
 
-def find_spans(compiled: Compiled, text: str) -> Iterator[Span]:
-    """Give the spans of the first group, one after the other. Matches of nothing are left out."""
-    place = 0
-    while place <= len(text):
-        match = compiled.search(text, place)
+def find_spans(compiled: Compiled, text: str, most: int = MOST_FOUND) -> Iterator[Span]:
+    """Give the spans of the first group, one after the other. Matches of nothing are left out.
+
+    After `most` searches the rest of the text counts as found: a pattern may look at all of it each time.
+    """
+    # Encoded once: the library's own searches in a str encode all of it each time.
+    data = text.encode("utf-8", "replace")
+    is_ascii = len(data) == len(text)
+    place = counted = characters = 0
+    for _ in range(most):
+        match = compiled.search(data, place) if place <= len(data) else None
         if match is None:
             return
         start, end = match.span(1)
         if end > start:
-            yield start, end
+            if is_ascii:
+                yield start, end
+            else:
+                first = characters + len(data[counted:start].decode())
+                counted, characters = end, first + len(data[start:end].decode())
+                yield first, characters
         # From the group's end, not the match's: what borders on one match may border on the next.
         place = max(end, place + 1, match.start() + 1)
-
-
-def merge(spans: Sequence[Span]) -> list[Span]:
-    """Sort spans and make one of those that overlap."""
-    merged: list[Span] = []
-    for start, end in sorted(spans):
-        if merged and start < merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged
+        while place < len(data) and data[place] & 0xC0 == 0x80:
+            place += 1
+    if place < len(data):
+        yield (place if is_ascii else characters + len(data[counted:place].decode())), len(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import msgspec
@@ -13,8 +12,6 @@ from .judging import RuleSet
 from .passages import check_lengths, judge_passages
 from .report import Report, blocked
 from .texts import Passage, is_text, list_passages
-
-LARGE = 128 * 1024  # bytes; judging more would hold up everybody else for milliseconds
 
 __all__ = ["drop_logprobs", "judge_answers", "judge_document", "judge_reply"]
 
@@ -28,8 +25,8 @@ async def judge_reply(
 
     Raises Forbidden (`guardrail_blocked`). Bytes that are no text are media, and pass.
     """
-    if len(body) > LARGE:
-        passages, document, is_json = await asyncio.to_thread(_judge_body, body, rules, report)
+    if len(body) > rules.most_at_once:
+        passages, document, is_json = await asker.threads.run(_judge_body, body, rules, report)
     else:
         passages, document, is_json = _judge_body(body, rules, report)
     if rules.webhooks:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +18,6 @@ from .texts import Passage, Slot, is_text, list_passages
 
 __all__ = ["judge_request", "list_texts"]
 
-_LARGE = 128 * 1024  # bytes; more than that would hold up everybody else for milliseconds
 _decode = msgspec.json.Decoder().decode
 
 
@@ -38,8 +36,8 @@ async def judge_request(exchange: Exchange, rules: RuleSet, report: Report, aske
     """
     if exchange.face.raw:
         _judge_query(exchange, rules, report)
-    if len(exchange.body) > _LARGE:
-        judged = await asyncio.to_thread(_judge_body, exchange, rules, report)
+    if len(exchange.body) > rules.most_at_once:
+        judged = await asker.threads.run(_judge_body, exchange, rules, report)
     else:
         judged = _judge_body(exchange, rules, report)
     if rules.webhooks:

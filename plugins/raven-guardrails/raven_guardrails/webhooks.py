@@ -17,6 +17,7 @@ from raven_proxy.organizations import Organization
 
 from .judging import Rule
 from .rules import Direction, Webhook
+from .threads import Threads
 
 __all__ = ["Answer", "Asker", "ask"]
 
@@ -29,14 +30,15 @@ _HEADERS = {
 
 
 class Asker(msgspec.Struct, frozen=True):
-    """For whom a webhook is asked, and whether it may be on a private network.
+    """For whom texts are judged and a webhook is asked, and whether that may be on a private network.
 
-    `organization` is what is known of theirs: where its data may go.
+    `threads` are for what takes long. `organization` is what is known of theirs: where its data may go.
     """
 
     request_id: str
     organization_id: str
     allow_private: bool
+    threads: Threads
     organization: Organization | None = None
 
     def may_ask(self, webhook: Webhook) -> bool:
