@@ -13,7 +13,7 @@ import msgspec
 from .catalogue import may_call
 from .errors import Forbidden, InvalidRequest, NotFound
 from .exchange import Exchange, Principal
-from .faces import Call, Face
+from .faces import Call, Face, read_nothing
 from .holdings import holding_of
 from .resources.resource import outranks
 from .splice import scan
@@ -26,6 +26,8 @@ _EVERY = tuple(
 _READS = frozenset({"GET", "HEAD", "POST"})  # a POST makes something, and does not change what is there
 _PROXY_KEY = re.compile(r"rk_(?:live|test)_")  # the query goes up as it is, and no key of ours with it
 _MAX_MODEL = 512  # characters
+# A vendor's list of its models, which nothing of anybody's stands in; ids may have an owner before a slash.
+_MODELS = re.compile(r"(?:v\d(?:beta\d?|alpha)?/)?models(?:/[\w.@-]+){0,2}|api/tags")
 
 
 def find_raw_face(exchange: Exchange) -> Face:
@@ -35,10 +37,13 @@ def find_raw_face(exchange: Exchange) -> Face:
     in another spelling too, passes untouched, but only for a key that may do all that could be done there:
     one with every scope for providers (`_EVERY`) that may call every model of the upstream. PUT, PATCH and
     DELETE also take `admin:write`, as a vendor's administration does: they change the account, which must
-    be the caller's (of who runs the gateway, or of an admin in the organisation that stored it). What such
-    a request costs is for plugins to judge by `Face.opaque`: the meter holds and charges an estimate for
-    the model that the body names, and refuses a POST that names none where anything bounds the caller's
-    money.
+    be the caller's (of who runs the gateway, or of an admin in the organisation that stored it). Where
+    several organisations share an account, it is for who runs the gateway alone. A vendor's list of its
+    models takes `models:read`.
+
+    What such a request costs is for plugins to judge by `Face.opaque`: the meter holds and charges an
+    estimate for the model that the body names, and refuses a POST that names none where anything bounds the
+    caller's money.
 
     Raises NotFound, InvalidRequest, NoActiveKey, and Forbidden (`missing_scope`, `model_not_allowed`).
     """
@@ -57,6 +62,13 @@ def find_raw_face(exchange: Exchange) -> Face:
     face = candidates[0].upstream.provider.find_face(method, endpoint)
     principal = exchange.principal
     assert principal is not None
+    if face is None and method in {"GET", "HEAD"} and _MODELS.fullmatch(endpoint):
+        if "models:read" not in principal.scopes:
+            raise Forbidden("This key lacks the scope models:read.", code="missing_scope")
+        _check_models(exchange, principal)
+        return msgspec.structs.replace(
+            exchange.face, scope="models:read", read_call=read_nothing, json_body=False
+        )
     if face is None:
         _check_models(exchange, principal)
         face = msgspec.structs.replace(exchange.face, read_call=_read_opaque, json_body=False, opaque=True)

@@ -145,3 +145,32 @@ async def test_t141_a_page_of_a_provider_is_shown_in_a_sandbox(
         assert await reply.read() == page
         assert reply.headers["Content-Security-Policy"] == "sandbox; default-src 'none'"
         assert reply.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("path", "is_a_list"),
+    [
+        ("models", True),
+        ("v1/models", True),
+        ("v1beta/models/gemini-2.5-pro", True),
+        ("models/meta-llama/Llama-3", True),
+        ("api/tags", True),
+        ("models/a/b/c", False),
+        ("models/x:batchGet", False),
+        ("vector_stores", False),
+        ("models?x=1/../files", True),
+    ],
+)
+async def test_a_vendors_list_of_models_is_for_every_key_that_may_read_models(
+    raven: GatewayStarter, upstream: MockUpstream, path: str, is_a_list: bool
+) -> None:
+    """Official clients ask for it at `base_url=…/v1/{provider}`; nothing of anybody's stands in it."""
+    reader = Principal(key_id="key_r", scopes=frozenset({"models:read"}))
+    upstream.script(ScriptedReply.of_json({"data": []}))
+    gateway = await raven(upstreams=[upstream], principal=reader)
+    gateway.gateway.organizations.replace({"org_b": Organization(id="org_b")})
+    assert await send(gateway, "GET", f"/v1/mock/{path}") == (200 if is_a_list else 403)
+    assert await send(gateway, "DELETE", "/v1/mock/models/mine") == 403
+    blind = Principal(key_id="key_c", scopes=frozenset({"chat:write"}))
+    gateway = await raven(upstreams=[upstream], principal=blind)
+    assert await send(gateway, "GET", f"/v1/mock/{path}") == 403
