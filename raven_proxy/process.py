@@ -78,6 +78,7 @@ async def _serve(config_path: Path | None, overrides: dict[str, Any], sock: sock
     if roster is None:
         _greet(gateway, sock)
     else:
+        service.join(roster)
         roster.report()
         gateway.reload = lambda: _reload_workers(service, roster)
     gc.collect()

@@ -22,6 +22,7 @@ from .errors import PLUGIN_FAULTS, ConfigError
 from .gateway import Gateway
 from .pipeline import HookCall, Pipeline, is_cancelled
 from .resources.renewal import renew_seals
+from .roster import Roster
 from .server import ClientConnection, Server
 from .shared_counters import SharedCounters
 from .storage import SQLiteStorage
@@ -104,6 +105,13 @@ class Service:
         _limit_sending(sock, gateway.config.send_timeout_s)
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(self._server, sock=sock, backlog=4096)
+
+    def join(self, roster: Roster) -> None:
+        """Be one of several workers: tell them how far this one is, and wait for them after a change."""
+        changes = cast("SQLiteStorage", self.gateway.storage).changes
+        changes.on_held = roster.report_held
+        roster.report_held(changes.held)
+        self.gateway.records.spread = lambda: roster.wait_until_held(changes.held)
 
     async def reload(self) -> None:
         """Build a second pipeline from the files as they are now and swap it in.

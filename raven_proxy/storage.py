@@ -106,10 +106,10 @@ class SQLiteStorage:
         self._holder: asyncio.Task[Any] | None = None
         self._tasks = Tasks()
         self._backlog = Backlog(connection, self.transaction, self._tasks)
-        self._changes = Changes(lambda: self.fetch_one("PRAGMA data_version"), self._read_generations)
+        self.changes = Changes(lambda: self.fetch_one("PRAGMA data_version"), self._read_generations)
         self._background = [
             self._tasks.spawn(self._backlog.run(), "storage-write-behind"),
-            self._tasks.spawn(self._changes.run(), "storage-watch"),
+            self._tasks.spawn(self.changes.run(), "storage-watch"),
         ]
 
     @classmethod
@@ -162,14 +162,14 @@ class SQLiteStorage:
                 await self._connection.execute("BEGIN IMMEDIATE")
                 yield transaction
                 if transaction.bumped:
-                    self._changes.expect()  # should we be cancelled now, the next look still tells
+                    self.changes.expect()  # should we be cancelled now, the next look still tells
                 await self._connection.commit()
             except BaseException:
                 # Queued behind whatever was cancelled half-way; does nothing where nothing is open.
                 await self._connection.rollback()
                 raise
         for topic, value in transaction.bumped.items():
-            await self._changes.announce(topic, value)
+            await self.changes.announce(topic, value)
 
     def write_behind(self, sql: str, row: tuple[Any, ...]) -> None:
         self._backlog.add(sql, row)
@@ -179,7 +179,7 @@ class SQLiteStorage:
         await self._backlog.flush()
 
     def watch(self, topic: str, callback: Watcher) -> Callable[[], None]:
-        return self._changes.watch(topic, callback)
+        return self.changes.watch(topic, callback)
 
     async def close(self) -> None:
         for task in self._background:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -44,6 +44,7 @@ class Records:
         self._sealer = sealer
         self._resources = resources
         self._tables: set[str] = set()
+        self.spread: Callable[[], Awaitable[None]] = _nothing  # to every process; of the one that serves
 
     async def migrate(self) -> None:
         """Bring the tables of the core up to date. Raises ConfigError."""
@@ -265,6 +266,10 @@ class Records:
                 raise Refused(
                     f"{name}: there is a {resource.singular} {row[field]!r} already.", status=409, param=name
                 )
+
+
+async def _nothing() -> None:
+    """Spread nothing: there is one process."""
 
 
 async def _audit(

@@ -143,7 +143,7 @@ def _list_face(resource: Resource[Any], records: Callable[[], Records]) -> Face:
     doc = Doc(
         summary=f"List: {resource.summary}", tag=resource.name, reply=resource, is_list=True, query=query
     )
-    return _face(resource, "list", "GET", "", serve, doc)
+    return _face(resource, records, "list", "GET", "", serve, doc)
 
 
 def _create_face(resource: Resource[Any], records: Callable[[], Records]) -> Face:
@@ -153,7 +153,7 @@ def _create_face(resource: Resource[Any], records: Callable[[], Records]) -> Fac
     doc = Doc(
         summary=f"Create {_a(resource)}", tag=resource.name, request=resource.body, reply=resource, status=201
     )
-    return _face(resource, "create", "POST", "", serve, doc)
+    return _face(resource, records, "create", "POST", "", serve, doc)
 
 
 def _get_face(resource: Resource[Any], records: Callable[[], Records]) -> Face:
@@ -162,7 +162,7 @@ def _get_face(resource: Resource[Any], records: Callable[[], Records]) -> Face:
         return reply_json(await records().show(resource, record))
 
     doc = Doc(summary=f"Get {_a(resource)}", tag=resource.name, reply=resource)
-    return _face(resource, "get", "GET", "/{id}", serve, doc)
+    return _face(resource, records, "get", "GET", "/{id}", serve, doc)
 
 
 def _change_face(resource: Resource[Any], records: Callable[[], Records]) -> Face:
@@ -183,7 +183,7 @@ def _change_face(resource: Resource[Any], records: Callable[[], Records]) -> Fac
         reply=resource,
         partial=True,
     )
-    return _face(resource, "change", "PATCH PUT", "/{id}", serve, doc)
+    return _face(resource, records, "change", "PATCH PUT", "/{id}", serve, doc)
 
 
 def _delete_face(resource: Resource[Any], records: Callable[[], Records]) -> Face:
@@ -192,7 +192,7 @@ def _delete_face(resource: Resource[Any], records: Callable[[], Records]) -> Fac
         return reply_json({"success": True})
 
     doc = Doc(summary=f"Delete {_a(resource)}", tag=resource.name, reply=Deleted)
-    return _face(resource, "delete", "DELETE", "/{id}", serve, doc)
+    return _face(resource, records, "delete", "DELETE", "/{id}", serve, doc)
 
 
 def _action_face(resource: Resource[Any], action: Action, records: Callable[[], Records]) -> Face:
@@ -214,13 +214,28 @@ def _action_face(resource: Resource[Any], action: Action, records: Callable[[], 
         summary=action.summary, tag=resource.name, request=action.body, reply=action.reply,
         media=action.media, query=action.query,
     )  # fmt: skip
-    face = _face(resource, action.name, action.method, path, serve, doc)
+    face = _face(resource, records, action.name, action.method, path, serve, doc)
     json_body = action.method != "GET" and action.body is not None
     return msgspec.structs.replace(face, role=action.role or face.role, json_body=json_body)
 
 
-def _face(resource: Resource[Any], name: str, methods: str, path: str, serve: _Serve, doc: Doc) -> Face:
+def _face(
+    resource: Resource[Any],
+    records: Callable[[], Records],
+    name: str,
+    methods: str,
+    path: str,
+    serve: _Serve,
+    doc: Doc,
+) -> Face:
     writes = methods != "GET"
+
+    async def serve_and_spread(exchange: Exchange) -> Reply:
+        """Answer when the change holds in every worker: whoever reads the answer goes on from there."""
+        reply = await serve(exchange)
+        await records().spread()
+        return reply
+
     return Face(
         name=f"{resource.name}-{name}",
         path=resource.base_path + path,
@@ -229,7 +244,7 @@ def _face(resource: Resource[Any], name: str, methods: str, path: str, serve: _S
         role=resource.write_role if writes else resource.read_role,
         read_call=read_nothing,
         json_body=writes and methods != "DELETE",
-        serve=serve,
+        serve=serve_and_spread if writes else serve,
         doc=doc,
     )
 

@@ -81,3 +81,25 @@ async def test_a_session_begins_and_ends_in_every_worker(tmp_path: Path, upstrea
                 await until_all(gateway, pids, of_ann, 401)
         assert PASSWORD not in gateway.errors()
         assert "Traceback" not in gateway.errors()
+
+
+async def test_what_an_answer_says_holds_in_every_worker(tmp_path: Path, upstream: MockUpstream) -> None:
+    """A key that was just made or just ended, and an organisation that is new: nobody has to try twice."""
+    config = write_config(tmp_path, upstream, plugins=["auth-keys", "accounts", "openai"])
+    async with serve(config, "--workers", "2") as gateway:
+        pids = await gateway.two_workers()
+
+        async def manage(method: str, path: str, body: Any = None) -> Any:
+            reply = await gateway.ask(request(method, path, body, **KEY))
+            assert reply.status < 300, reply.body
+            return reply.json()
+
+        for number in range(5):
+            key = await manage("POST", "/keys", {"name": "k"})
+            with_it = request("GET", "/v1/models", Authorization=f"Bearer {key['key']}")
+            assert await gateway.each_worker(pids, with_it) == [200, 200]
+            await manage("DELETE", f"/keys/{key['id']}")
+            assert await gateway.each_worker(pids, with_it) == [401, 401]
+            made = await manage("POST", "/orgs", {"name": f"Team {number}"})
+            for_it = request("GET", "/keys", X_Org_Id=made["id"], **KEY)
+            assert await gateway.each_worker(pids, for_it) == [200, 200]
