@@ -8,24 +8,30 @@ from typing import Any
 import jsonschema_rs
 import msgspec
 
+from .expansion import TooMuch, check_expansion
 from .rules import InvalidRule
 
 __all__ = ["Schema"]
 
+_MOST_PATTERN = 256 * 1024  # bytes of one compiled pattern
+_MOST_AUTOMATON = 2**20
 _REFERENCES = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
 
 
 class Schema:
-    """One compiled schema. Raises InvalidRule for what is none, or refers to elsewhere."""
+    """One compiled schema. Raises InvalidRule for what is none, refers elsewhere, or could take for ever."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
         for reference in _references(schema):
             if not reference.startswith("#"):
                 raise InvalidRule("config.schema", f"{reference[:100]!r} refers to elsewhere")
         try:
-            self._validator = jsonschema_rs.validator_for(
-                schema, offline=True, pattern_options=jsonschema_rs.RegexOptions()
-            )
+            check_expansion(schema)
+        except TooMuch as error:
+            raise InvalidRule("config.schema", str(error)) from None
+        patterns = jsonschema_rs.RegexOptions(size_limit=_MOST_PATTERN, dfa_size_limit=_MOST_AUTOMATON)
+        try:
+            self._validator = jsonschema_rs.validator_for(schema, offline=True, pattern_options=patterns)
         except (ValueError, TypeError, RecursionError, jsonschema_rs.ReferencingError) as error:
             raise InvalidRule("config.schema", f"not a JSON Schema: {error}"[:200]) from None
 
