@@ -202,3 +202,18 @@ async def test_all_goes_or_nothing(house: House, case: Case) -> None:
     assert (await house.ask("GET", f"/orgs/{gone}"))[0] == 200
     house.notes.is_stuck = False
     assert (await house.ask("DELETE", f"/orgs/{gone}"))[0] == 200
+
+
+@pytest.mark.parametrize("by", ["operator", "operator for it", "owner"])
+async def test_who_runs_the_gateway_can_read_who_deleted_it(house: House, by: str) -> None:
+    """In their own log, since its log went out of reach with it."""
+    gone, _ = await house.found("gone")
+    if by == "owner":
+        assert (await house.ask("POST", f"/orgs/{gone}/members", OWNER, gone))[0] == 201
+        assert (await house.delete_as_owner(gone))[0] == 200
+    else:
+        acts_for = gone if by == "operator for it" else None
+        assert (await house.ask("DELETE", f"/orgs/{gone}", None, acts_for))[0] == 200
+    _, log = await house.ask("GET", f"/audit-logs?action=orgs.delete&targetId={gone}")
+    assert [one["changes"]["name"]["from"] for one in log] == ["gone"]
+    assert log[0]["actor"].startswith("mem_" if by == "owner" else "key_")
