@@ -88,6 +88,8 @@ class Accounting:
             return
         self.check_bounded(exchange)
         estimate = self.estimate(exchange, tariffs, admission.prompt_of(exchange))
+        if self.costs_nothing(exchange, tariffs, estimate):
+            return
         denial = await self._gateway.counters.take(bounds.claims(estimate))
         if denial is not None:
             raise self._books.refusal(denial)
@@ -153,18 +155,25 @@ class Accounting:
         """Refuse what may cost anything where it must not: a request that names no model, a batch of unknown
         size. Raises InvalidRequest.
         """
-        face, call = exchange.face, exchange.call
-        if not getattr(call, "unbounded", False) and (call.model is not None or not face.needs_model):
-            return
-        if self._lets_unpriced(exchange) or exchange.request.method != "POST":
-            return
-        if all(_is_own(candidate.upstream) for candidate in exchange.candidates):
+        if not _has_no_bound(exchange) or self._lets_unpriced(exchange):
             return
         raise InvalidRequest(
             "What this endpoint costs is not known, as the request names no model that has a price, and a "
             "balance or budget bounds this key. An administrator can let it pass with allow_unpriced.",
             code="unknown_model_pricing",
             param="model",
+        )
+
+    def costs_nothing(self, exchange: Exchange, tariffs: Sequence[Tariff | None], estimate: int) -> bool:
+        """Say whether it passes without money too: files, lists, a model of one's own machine.
+
+        Not what has no known price, which may cost anything.
+        """
+        if estimate or _has_no_bound(exchange):
+            return False
+        return all(
+            tariff is not None or (candidate.model or exchange.model) is None or _is_own(candidate.upstream)
+            for candidate, tariff in zip(exchange.candidates, tariffs, strict=True)
         )
 
     def _lets_unpriced(self, exchange: Exchange) -> bool:
@@ -209,6 +218,15 @@ class Accounting:
             most = max(most, estimate)
         rate = self.rate_of(exchange.principal)
         return most if rate is ONE else int(most * rate)
+
+
+def _has_no_bound(exchange: Exchange) -> bool:
+    """Say whether nobody can tell what it may cost: a request that names no model, a batch of unknown size."""
+    face, call = exchange.face, exchange.call
+    if not getattr(call, "unbounded", False) and (call.model is not None or not face.needs_model):
+        return False
+    is_own = all(_is_own(candidate.upstream) for candidate in exchange.candidates)
+    return exchange.request.method == "POST" and not is_own
 
 
 def _charge_prompt(exchange: Exchange) -> None:

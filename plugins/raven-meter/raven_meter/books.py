@@ -183,16 +183,17 @@ class Books:
         """Word what a denied claim means to the caller (402)."""
         claim = denial.claim
         left = dollars(max(0, claim.limit - denial.used))
-        need = dollars(claim.amount)
+        words = f"it may cost ${dollars(claim.amount)}, and ${left} is left"
+        if not claim.amount:  # it has no known price
+            words = "it is used up"
         if claim.key.startswith(("spent:", "unpaid:")):
             return Refused(
-                f"The balance does not cover this request: it may cost ${need}, and ${left} is left.",
+                f"The balance does not cover this request: {words}.",
                 status=402,
                 code="insufficient_balance",
             )
         return Refused(
-            f"The {self.name_of(claim.key)} does not cover this request: it may cost ${need}, "
-            f"and ${left} is left.",
+            f"The {self.name_of(claim.key)} does not cover this request: {words}.",
             status=402,
             code="budget_exceeded",
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import FormData
 
 from raven_proxy.harness import ADMINISTRATOR
 from raven_proxy.mock import ScriptedReply
@@ -370,3 +371,32 @@ async def test_grants_do_not_add_up_to_more_than_books_can_hold(bank: Any) -> No
         if status == 400:
             assert (body["error"]["type"], body["error"]["param"]) == ("validation_error", "amount")
     assert await held.credits() == ("-999999998", "0")
+
+
+async def test_what_costs_nothing_passes_without_money(bank: Any, upstream: Any) -> None:
+    """Files and lists are read and cleaned up by who owes; what has no known price does not pass."""
+    held = await bank(allow_unpriced=True)
+    files = {"data": [], "object": "list"}
+    upstream.script(
+        reply({"prompt_tokens": 10, "completion_tokens": 500, "total_tokens": 510}),
+        ScriptedReply.of_json({"id": "file-1", "object": "file", "purpose": "batch"}),
+        *[ScriptedReply.of_json(files)] * 3,
+    )
+    await held.grant("0.2")
+    assert (await held.chat())[0] == 200
+    form = FormData({"purpose": "batch"})
+    form.add_field("file", b"{}", filename="a.jsonl")
+    async with held.gateway.client.post("/v1/files", data=form) as put:
+        assert put.status == 200, await put.text()
+    for path in ("/v1/files", "/v1/files/file-1", "/v1/batches"):
+        async with held.gateway.client.get(path) as got:
+            assert got.status == 200, await got.text()
+    assert (await held.credits())[1] == "0"
+    batch = {"input_file_id": "file-1", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    unpriced = {"model": "mock/nobody-knows-its-price", "messages": [{"role": "user", "content": "hi"}]}
+    for path, body in (("/v1/batches", batch), ("/v1/chat/completions", unpriced)):
+        status, error = await held.ask("POST", path, body)
+        assert (status, error["error"]["message"]) == (
+            402, "The balance does not cover this request: it is used up.",
+        )  # fmt: skip
+    await held.check_invariants()
