@@ -221,7 +221,7 @@ class Accounting:
 
 
 def _has_no_bound(exchange: Exchange) -> bool:
-    """Say whether nobody can tell what it may cost: a request that names no model, a batch of unknown size."""
+    """Say whether nobody can tell what it may cost: it names no model, or is a batch of unknown size."""
     face, call = exchange.face, exchange.call
     if not getattr(call, "unbounded", False) and (call.model is not None or not face.needs_model):
         return False

@@ -12,7 +12,7 @@ import re
 import socket
 from urllib.parse import SplitResult, urlsplit
 
-from raven_proxy.addresses import is_public
+from raven_proxy.addresses import is_public, is_public_host
 
 __all__ = ["find_origin", "find_private", "judge_url"]
 
@@ -38,7 +38,7 @@ def judge_url(url: str, *, allow_private: bool) -> str | None:
         return None
     if parts.scheme != "https":
         return "must begin with https:// (http only with allow_private_upstreams in the gateway's config)"
-    if address is not None and not is_public(address):
+    if not is_public_host(host):
         return "must be a public address"
     return None
 

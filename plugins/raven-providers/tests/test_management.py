@@ -86,7 +86,8 @@ async def test_an_unknown_provider_comes_with_the_nearest(api: Api) -> None:
 
 PRIVATE = (
     "http://api.example.com", "https://127.0.0.1", "https://127.1", "https://2130706433", "https://0x7f000001",
-    "https://localhost/v1", "https://10.0.0.1:8443", "https://192.168.1.1", "https://169.254.169.254/latest",
+    "https://localhost/v1", "https://LOCALHOST./v1", "https://10.0.0.1:8443",
+    "https://192.168.1.1", "https://169.254.169.254/latest",
     "https://[::1]", "https://[::ffff:127.0.0.1]", "https://[fe80::1]", "https://[64:ff9b::7f00:1]",
     "https://0.0.0.0", "https://100.100.100.200", "https://168.63.129.16",
     "https://user@api.example.com", "https://user:pass@api.example.com", "https://api.example.com/#x",

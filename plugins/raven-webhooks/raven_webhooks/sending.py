@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from raven_proxy import GatewayError, UpstreamError
-from raven_proxy.addresses import is_public
+from raven_proxy.addresses import is_public_host
 from raven_proxy.events import Event
 from raven_proxy.fetcher import send
 
@@ -28,7 +28,6 @@ MIN_SECRET = 16
 _TIMEOUT_S = 10.0
 _MAX_REPLY_BYTES = 64 * 1024
 _MAX_BYTES = 64 * 1024  # of one event
-_OWN_NAMES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")  # RFC 6761, 6762, 8375, and usage
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +64,7 @@ def judge_url(url: str, *, allow_private: bool) -> str | None:
         return "names no host"
     if parts.username is not None or parts.password is not None or parts.fragment:
         return "may hold no user, password or fragment"
-    if not allow_private and _is_private(host):
+    if not allow_private and not is_public_host(host):
         return "leads to a private address"
     return None
 
@@ -114,11 +113,3 @@ async def post(target: Target, delivery: str, topic: str, body: bytes) -> Result
     except (GatewayError, OSError, ValueError) as failure:
         error = f"it cannot be called ({type(failure).__name__})"
     return Result(status=status, duration_ms=(time.perf_counter() - started_at) * 1000.0, error=error)
-
-
-def _is_private(host: str) -> bool:
-    try:
-        return not is_public(host)
-    except ValueError:
-        name = host.rstrip(".").lower()
-        return name == "localhost" or name.endswith(_OWN_NAMES)
