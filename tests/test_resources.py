@@ -93,7 +93,7 @@ async def shout(call: ActionCall) -> dict[str, str]:
 
 NOTES = Resource(
     name="notes", singular="note", table="notes", prefix="note_", body=Note, shown=Shown, summary="Notes",
-    filters=("kind",), check=judge_note, show=show_note,
+    filters=("kind",), most=30, check=judge_note, show=show_note,
     actions=(Action(name="shout", summary="Say it loudly", run=shout),),
 )  # fmt: skip
 
@@ -382,3 +382,13 @@ async def test_who_watches_is_told(api: Api) -> None:
 
 def _caller() -> Any:
     return msgspec.structs.replace(SYSTEM, organization_id="org_a")
+
+
+async def test_an_organisation_has_so_many_of_a_kind(api: Api) -> None:
+    """Every worker keeps them in memory; another organisation has its own share."""
+    for number in range(NOTES.most):
+        assert (await api("POST", "/notes", {"name": f"n{number}"}))[0] == 201
+    status, body, _ = await api("POST", "/notes", {"name": "one more"})
+    assert (status, body["error"]["type"]) == (409, "conflict_error")
+    assert "delete one first" in body["error"]["message"]
+    assert (await api("POST", "/notes", {"name": "one"}, "owner-b"))[0] == 201

@@ -19,7 +19,8 @@ from . import audit
 from .fields import attributes_of, decode, drop_read_only, merge, names_of, read_fields
 from .removal import clear, remove
 from .resource import SYSTEM, Caller, Change, Condition, Record, Resource, invalid
-from .rows import columns_of, owned_by, read_record, show_plainly
+from .room import check_room
+from .rows import columns_of, owned_by, place_of, read_record, show_plainly
 
 if TYPE_CHECKING:
     from raven_proxy.sealing import Sealer
@@ -123,7 +124,7 @@ class Records:
         assert self._sealer is not None, "these records were opened without the gateway's secret"
         sealed = record.columns[field]
         return (
-            None if sealed is None else self._sealer.open(sealed, f"{_place_of(resource, record.id)}/{field}")
+            None if sealed is None else self._sealer.open(sealed, f"{place_of(resource, record.id)}/{field}")
         )
 
     # -- writing -------------------------------------------------------------------
@@ -146,17 +147,17 @@ class Records:
                 id=record_id, caller=caller, transaction=transaction, body=body, before=None,
                 given=attributes_of(resource, fields), prepared=prepared,
             )  # fmt: skip
+            await check_room(transaction, resource, caller.organization_id)
             if resource.check is not None:
                 await resource.check(change)
             row = {"id": record_id, "organization_id": caller.organization_id, "created_at": int(time.time())}
-            row |= columns_of(resource.body).to_row(change.body, self._sealer, _place_of(resource, record_id))
-            row |= change.columns
-            await self._check_unique(transaction, resource, row)
+            row |= columns_of(resource.body).to_row(change.body, self._sealer, place_of(resource, record_id))
+            await self._check_unique(transaction, resource, row := row | change.columns)
             names, places = ", ".join(map(_quote, row)), ", ".join("?" * len(row))
             sql = f"INSERT INTO {resource.table} ({names}) VALUES ({places}) RETURNING *"  # noqa: S608
             record = read_record(resource, (await transaction.fetch_all(sql, tuple(row.values())))[0])
-            changes = audit.compare({}, show_plainly(resource, record))
-            await _audit(transaction, caller, resource, "create", record, changes)
+            made = audit.compare({}, show_plainly(resource, record))
+            await _audit(transaction, caller, resource, "create", record, made)
             await transaction.bump(resource.name)
         return await self.show(resource, record) | change.reply
 
@@ -181,7 +182,7 @@ class Records:
             if resource.check is not None:
                 await resource.check(change)
             kept = [column.field for column in columns.secrets if column.name not in fields]
-            row = columns.to_row(change.body, self._sealer, _place_of(resource, record_id), without=kept)
+            row = columns.to_row(change.body, self._sealer, place_of(resource, record_id), without=kept)
             row |= change.columns
             await self._check_unique(transaction, resource, {**before.columns, **row})
             record = await self._update(transaction, resource, before, row)
@@ -290,10 +291,6 @@ async def _audit(
 def _quote(column: str) -> str:
     """Quote a column of our own: a budget's is called "limit", which is a word of SQL."""
     return f'"{column}"'
-
-
-def _place_of(resource: Resource[B], record_id: str) -> str:
-    return f"{resource.table}/{record_id}"
 
 
 def _camel(resource: Resource[B], field: str) -> str:

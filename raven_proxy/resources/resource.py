@@ -186,12 +186,11 @@ class Resource(msgspec.Struct, Generic[B], frozen=True, kw_only=True):
     example: Mapping[str, Any] = {}  # a body that makes one
     path: str = ""  # "/name" if left out; may hold {organization}
     shown: type[msgspec.Struct] | None = None
-    created: type[msgspec.Struct] | None = (
-        None  # what only the answer to a create adds, for the documentation
-    )
+    created: type[msgspec.Struct] | None = None  # what only the answer to a create adds, for its document
     holds_all: bool = False  # each is an organisation: when one goes, everything that is its own goes with it
     operations: frozenset[Operation] = frozenset({"list", "get", "create", "change", "delete"})
     unique: tuple[str, ...] = ("name",)
+    most: int = 10_000  # of one organisation
     filters: tuple[str, ...] = ()  # columns that the query of a list may ask for, as camelCase
     narrow: Callable[[Mapping[str, str]], Sequence[Condition]] | None = None  # what else that query asks for
     queries: tuple[Query, ...] = ()  # the parameters that `narrow` reads

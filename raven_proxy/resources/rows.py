@@ -18,7 +18,7 @@ from raven_proxy.sealing import Sealer
 
 from .resource import Record, Resource
 
-__all__ = ["MASK", "Columns", "columns_of", "owned_by", "read_record", "show_plainly"]
+__all__ = ["MASK", "Columns", "columns_of", "owned_by", "place_of", "read_record", "show_plainly"]
 
 B = TypeVar("B", bound=msgspec.Struct)
 MASK = "********"
@@ -164,3 +164,8 @@ def _kind_of(hint: Any) -> _Kind:
         return "time"
     is_plain = typing.get_origin(hint) is Literal or hint in (str, int, float)
     return "plain" if is_plain else "json"
+
+
+def place_of(resource: Resource[Any], record_id: str) -> str:
+    """Name the place that a record's secrets are sealed for."""
+    return f"{resource.table}/{record_id}"

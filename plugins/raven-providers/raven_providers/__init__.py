@@ -37,7 +37,7 @@ class Providers:
         self._asking: asyncio.Task[None] | None = None
         self._stop_watching: Callable[[], None] | None = None
         self.resource: Resource[Account] = Resource(
-            name="providers", singular="provider", table="providers", prefix="prov_", body=Account,
+            name="providers", most=200, singular="provider", table="providers", prefix="prov_", body=Account,
             shown=Shown, summary="Accounts at providers, of an organisation's own", example=example(),
             filters=("provider",),
             prepare=lambda fields: self._rules.prepare(fields),

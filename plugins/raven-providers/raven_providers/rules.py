@@ -20,10 +20,7 @@ from .account import Account, config_of, make_slug
 from .pauses import Pauses
 from .places import find_origin, find_private, judge_url
 
-__all__ = ["MAX_ACCOUNTS", "Rules", "judge_place"]
-
-MAX_ACCOUNTS = 200
-"""How many an organisation may have."""
+__all__ = ["Rules", "judge_place"]
 
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")  # what a header can carry
 _DOCUMENT = re.compile(r"\{[\x20-\x7e\s]*\}")  # a service account's JSON
@@ -59,7 +56,6 @@ class Rules:
             body = change.body = msgspec.structs.replace(body, api_key=_check_key(body.api_key))
         _check_options(body, provider)
         self._check_place(change, provider)
-        await _check_number(change)
         slug = make_slug(body.name, change.id)
         await self._check_slug(change, slug)
         change.columns["slug"] = slug
@@ -120,15 +116,6 @@ def judge_place(body: Account, provider: Provider, *, allow_private: bool) -> No
 
 def _owner(change: Change[Account]) -> str:
     return change.before.organization_id if change.before is not None else change.caller.organization_id
-
-
-async def _check_number(change: Change[Account]) -> None:
-    """Bound what every worker keeps in memory."""
-    if change.before is None:
-        sql = "SELECT COUNT(*) AS number FROM providers WHERE organization_id = ?"
-        row = await change.transaction.fetch_one(sql, (_owner(change),))
-        if row is not None and row["number"] >= MAX_ACCOUNTS:
-            raise Refused(f"An organisation has at most {MAX_ACCOUNTS} providers.", status=409)
 
 
 def _switches_on(change: Change[Account]) -> bool:

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from raven_proxy import ConfigError, Refused
+from raven_proxy import ConfigError
 from raven_proxy.events import Event
 from raven_proxy.organizations import DEFAULT
 from raven_proxy.resources import SYSTEM, Action, Caller, Change, Record, Records, Resource, Secret, invalid
@@ -29,7 +29,6 @@ from .topics import TOPICS, covers, find_unknown
 __all__ = ["Endpoint", "Endpoints", "NewWebhook"]
 
 _log = structlog.get_logger("raven_webhooks.endpoints")
-_MOST = 100  # webhooks of one organisation
 _Pattern = Annotated[str, Meta(pattern=r"^(\*|[a-z_]{1,40}\.(\*|[a-z_]{1,40}))\Z")]
 
 
@@ -84,6 +83,7 @@ class Endpoints:
         self._known: Mapping[str, Endpoint] = {one.id: one for one in self._configured}
         self.resource: Resource[NewWebhook] = Resource(
             name="webhooks", singular="webhook", table="webhooks", prefix="wh_", body=NewWebhook, shown=Shown,
+            most=100,
             created=Created, summary="Addresses that are told of events, signed", unique=("url",),
             example={"url": "https://hooks.example/raven", "events": ["budget.*", "exchange.failed"]},
             read_role="admin", check=self._judge, forget=_forget, show=_show, actions=actions,
@@ -145,9 +145,7 @@ class Endpoints:
         unknown = find_unknown(body.events)
         if unknown is not None:
             raise invalid("events", f"there is no {unknown!r}; there are {', '.join(TOPICS)}")
-        if change.before is None:
-            await _check_number(change)
-        elif change.before.body.is_enabled != body.is_enabled:
+        if change.before is not None and change.before.body.is_enabled != body.is_enabled:
             change.columns["failing_since"] = None
         if change.before is None or "secret" in given:
             if body.secret is None:
@@ -158,13 +156,6 @@ class Endpoints:
                 raise invalid("secret", f"must have at least {MIN_SECRET} characters; leave it out for one")
             elif change.before is None:
                 change.reply["secret"] = body.secret
-
-
-async def _check_number(change: Change[NewWebhook]) -> None:
-    sql = "SELECT COUNT(*) AS number FROM webhooks WHERE organization_id = ?"
-    row = await change.transaction.fetch_one(sql, (change.caller.organization_id,))
-    if row is not None and row["number"] >= _MOST:
-        raise Refused(f"There are {_MOST} webhooks already; delete one first.", status=409)
 
 
 async def _forget(caller: Caller, record: Record[NewWebhook], transaction: Transaction) -> None:
