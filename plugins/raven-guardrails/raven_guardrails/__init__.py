@@ -157,7 +157,8 @@ class Guardrails:
     async def explain_exchange(self, exchange: Exchange) -> list[Finding]:
         """Say what each guardrail would do."""
         assert exchange.principal is not None
-        return explain(exchange, self._policies.of(exchange.principal.organization_id))
+        policy = self._policies.of(exchange.principal.organization_id)
+        return await self._management.threads.run(explain, exchange, policy)
 
     @hookimpl
     async def finish_exchange(self, exchange: Exchange) -> None:

@@ -44,7 +44,7 @@ async def judge_stream(
     if rules.webhooks and await consult(rules, list(texts.values()), asker, report):
         _mark(frames, texts.values())
     if rules.schemas and answers:
-        judge_answers(_answers(shape, texts, frames), rules, report)
+        await asker.threads.run(judge_answers, _answers(shape, texts, frames), rules, report)
     return b"".join(map(write, frames))
 
 

@@ -55,6 +55,7 @@ class Injection:
     """Finds phrases whose scores come to a threshold within one text."""
 
     def __init__(self, threshold: float) -> None:
+        self.size = 0  # ours are few, and known
         self._threshold = threshold
         self.needles = tuple(make_needle(f"(?i:{pattern})") for _, pattern in PHRASES)
         self._phrases = [

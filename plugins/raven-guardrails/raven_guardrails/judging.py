@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from .finders import Finder, make_finder
-from .patterns import any_of, tail_of
+from .patterns import Compiled, Needle, any_of, tail_of
 from .rules import Action, Direction, Guardrail, JsonSchema, MaxLength, Webhook, read_config
 from .schemas import Schema
 from .views import View, readings_of, views_of
@@ -23,6 +23,7 @@ _BETWEEN = "\n\0\n"  # between texts that are looked at together; a border on bo
 # Bytes that are judged where everybody else waits meanwhile: some milliseconds at the very most.
 _MOST_AT_ONCE = 16 * 1024
 _MOST_WITH_OTHERS = 2 * 1024  # where somebody else's patterns are, which may need microseconds for a byte
+_MOST_IN_A_ROW = 4096  # of `Finder.size`
 _ANCHORS = ("^", "$", r"\A", r"\z", r"\B")
 
 
@@ -93,15 +94,16 @@ class RuleSet:
         self.lengths = tuple(rule for rule in self.rules if rule.most is not None)
         self.schemas = tuple(rule for rule in self.rules if rule.schema is not None)
         self.webhooks = tuple(rule for rule in self.rules if rule.webhook is not None)
-        needles = [needle for rule in self.finding if rule.finder for needle in rule.finder.needles]
         # Borders of ours are an end or a character; what somebody else anchors is at the ends of texts alone.
         own = [rule for rule in self.finding if rule.type == "custom_regex" and rule.finder is not None]
         bodies = [needle.body for rule in own if rule.finder for needle in rule.finder.needles]
         self._is_anchored = any(anchor in body for body in bodies for anchor in _ANCHORS)
-        self._any = any_of([needle.pattern for needle in needles])
-        holding = [rule.finder.needles for rule in self.finding if rule.enforces and rule.finder]
-        self._holding = [needle for needles in holding for needle in needles]
-        self._tail = tail_of(self._holding) if self._holding else None
+        sieves = [any_of([needle.pattern for needle in row]) for row in _rows(self.finding)]
+        self._sieves = _all_or_none(sieves)
+        holding = _rows(rule for rule in self.finding if rule.enforces)
+        tails = [tail_of(row) for row in holding]
+        self._is_holding = bool(holding)
+        self._tails = _all_or_none(tails)
         self.most_at_once = _MOST_WITH_OTHERS if own else _MOST_AT_ONCE
         self.is_enforcing = any(rule.enforces for rule in self.rules)
         whole = [rule for rule in self.rules if rule.schema is not None or rule.webhook is not None]
@@ -117,15 +119,16 @@ class RuleSet:
         """Say whether anything could be found in any of the texts, looking at all of them at once."""
         if not self.finding:
             return False
-        if self._any is None or self._is_anchored:
+        if self._sieves is None or self._is_anchored:
             return True
         return self._is_in(_BETWEEN.join(texts))
 
     def _is_in(self, text: str) -> bool:
-        assert self._any is not None
-        return any(
-            self._any.search(reading.encode("utf-8", "replace")) is not None for reading in readings_of(text)
-        )
+        return any(map(self._may_match, readings_of(text)))
+
+    def _may_match(self, reading: str) -> bool:
+        data = reading.encode("utf-8", "replace")
+        return self._sieves is None or any(sieve.search(data) is not None for sieve in self._sieves)
 
     def find(self, text: str, views: Sequence[View] | None = None, *, is_brief: bool = False) -> list[Found]:
         """Give what every guardrail finds in a text, in any of its views.
@@ -133,11 +136,11 @@ class RuleSet:
         With `is_brief` one that blocks looks no further than its first match.
         """
         found: list[Found] = []
-        if views is None and self._any is not None and not self._is_in(text):
+        if views is None and self._sieves is not None and not self._is_in(text):
             return found
         blocking: set[Rule] = set()
         for view in views_of(text) if views is None else views:
-            if self._any is not None and self._any.search(view.text.encode("utf-8", "replace")) is None:
+            if not self._may_match(view.text):
                 continue
             for rule in self.finding:
                 assert rule.finder is not None
@@ -156,19 +159,46 @@ class RuleSet:
         No more than `cap` characters back: what is longer is not waited for. Nothing before `settled` is.
         """
         least = max(0, len(text) - cap)
-        if not self._holding:
+        if not self._is_holding:
             return len(text)
-        if self._tail is None:
+        if self._tails is None:
             return least
         place = len(text)
         for view in views:
             if view.undecided is not None:
                 place = min(place, view.undecided)
             begin = max(0, max(settled, least) - 1) if view.starts is None else 0
-            match = self._tail.search(view.decided, begin)
-            if match is not None and match.lastindex is not None:
-                place = min(place, view.place(match.start(match.lastindex)))
+            for tail in self._tails:
+                match = tail.search(view.decided, begin)
+                if match is not None and match.lastindex is not None:
+                    place = min(place, view.place(match.start(match.lastindex)))
         return max(place, least)
+
+
+def _all_or_none(compiled: list[Compiled | None]) -> list[Compiled] | None:
+    given = [one for one in compiled if one is not None]
+    return given if len(given) == len(compiled) else None
+
+
+def _rows(rules: Iterable[Rule]) -> list[list[Needle]]:
+    """Put what is looked for into rows that are compiled as one.
+
+    Somebody else's patterns share none with other rules: together they could be slow where each is quick.
+    """
+    rows: list[list[Needle]] = []
+    ours: list[Needle] = []
+    size = 0
+    for rule in rules:
+        assert rule.finder is not None
+        if rule.type == "custom_regex":
+            rows.append(list(rule.finder.needles))
+            continue
+        if size + rule.finder.size > _MOST_IN_A_ROW or not ours:
+            ours, size = [], 0
+            rows.append(ours)
+        ours += rule.finder.needles
+        size += rule.finder.size
+    return rows
 
 
 def edits_of(found: Iterable[Found]) -> list[Edit]:

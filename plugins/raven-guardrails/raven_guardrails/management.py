@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from raven_proxy import InvalidRequest, Refused
 from raven_proxy.organizations import Organizations
 from raven_proxy.resources import Action, ActionCall, Change, Records, Resource, invalid
 
+from .finders import Finder, make_finder
 from .judging import Rule, RuleSet, make_rule
 from .policies import Declared, Policies
-from .rules import Direction, Guardrail, InvalidRule
+from .rules import Direction, Guardrail, InvalidRule, Kind, read_config
 from .threads import Threads
 from .trial import Tried, try_rules
 from .webhooks import Asker
 
-__all__ = ["MIGRATIONS", "Management"]
+__all__ = ["MIGRATIONS", "MOST_GUARDRAILS", "Management"]
 
 MIGRATIONS = (
     """CREATE TABLE guardrails (
@@ -34,6 +38,10 @@ _EXAMPLE = {
     "appliesTo": "both",
     "config": {"entities": ["credit_card"]},
 }
+MOST_GUARDRAILS = 100
+"""Guardrails of one organisation."""
+_MOST_SIZE = 20_000  # of `Finder.size`, together
+_MOST_TRIED = 10**6  # characters
 Text = Annotated[str, Meta(max_length=100_000)]
 
 
@@ -65,11 +73,12 @@ class Management:
         self._policies = policies
         self.allow_private = False
         self.threads = Threads()
+        self._refreshing = asyncio.Lock()  # what was read last has to hold
         self.organizations = Organizations()  # the gateway's, once it has started
         self.resource: Resource[Guardrail] = Resource(
             name="guardrails", singular="guardrail", table="guardrails", prefix="guard_", body=Guardrail,
             summary="Guardrails: what is kept out of requests and replies", example=_EXAMPLE,
-            check=_check,
+            prepare=self._prepare, check=self._check,
             actions=(
                 Action(
                     name="test", summary="Try guardrails on texts, without sending them anywhere", on="all",
@@ -80,17 +89,45 @@ class Management:
 
     async def refresh(self, records: Records) -> None:
         """Read the stored guardrails; from the next request on they hold."""
-        self._policies.replace(
-            Declared(one.id, one.body, one.organization_id) for one in await records.load(self.resource)
-        )
+        async with self._refreshing:
+            stored = [
+                Declared(one.id, one.body, one.organization_id) for one in await records.load(self.resource)
+            ]
+            await self.threads.run(self._policies.replace, stored)
+
+    async def _prepare(self, fields: Mapping[str, Any]) -> Finder | InvalidRule | None:
+        """Compile what is sent, before the transaction; a change need not say of which type it is."""
+        config = fields.get("config")
+        return await self.threads.run(_precompile, config) if isinstance(config, dict) else None
+
+    async def _check(self, change: Change[Guardrail]) -> None:
+        """Judge a guardrail by itself, and what an organisation has of them. Raises Refused."""
+        body, before = change.body, change.before
+        config = _read(body)
+        if isinstance(change.prepared, InvalidRule):
+            raise _as_invalid(change.prepared)
+        was_on = before is not None and before.body.is_enabled
+        if before is None or (body.type, body.config) != (before.body.type, before.body.config):
+            _ = _compile(body)  # quick: what takes long is `prepared`
+        elif was_on or not body.is_enabled:
+            return
+        if before is None:
+            await _check_number(change)
+        finder = await self.threads.run(make_finder, config)
+        size = finder.size if finder is not None and body.is_enabled else 0
+        owner = change.caller.organization_id
+        if size and self._policies.size_of(owner, without=change.id) + size > _MOST_SIZE:
+            raise invalid("config", "with the organization's other guardrails it is too much to look for")
 
     async def _test(self, call: ActionCall) -> Verdict:
         trial: Trial = call.body
-        rules = self._rules(trial, call.caller.organization_id)
+        if sum(map(len, trial.texts)) > _MOST_TRIED:
+            raise invalid("texts", f"together they must have at most {_MOST_TRIED:,} characters")
         organization_id = call.caller.organization_id
+        rules = await self.threads.run(self._rules, trial, organization_id)
         known = self.organizations.get(organization_id)
         asker = Asker(call.caller.request_id, organization_id, self.allow_private, self.threads, known)
-        tried = await try_rules(rules, trial.texts, asker if trial.ask_webhooks else None)
+        tried = await try_rules(rules, trial.texts, asker, asks=trial.ask_webhooks)
         return Verdict(outcome=tried.outcome, texts=tried.texts, guardrails=tried.guardrails)
 
     def _rules(self, trial: Trial, organization_id: str) -> RuleSet:
@@ -102,12 +139,39 @@ class Management:
         return (policy.input if direction == "input" else policy.output) or RuleSet((), direction)
 
 
-async def _check(change: Change[Guardrail]) -> None:
-    _ = _compile(change.body)
+async def _check_number(change: Change[Guardrail]) -> None:
+    (row,) = await change.transaction.fetch_all(
+        "SELECT count(*) AS number FROM guardrails WHERE organization_id = ?",
+        (change.caller.organization_id,),
+    )
+    if row["number"] >= MOST_GUARDRAILS:
+        raise Refused(f"An organization has at most {MOST_GUARDRAILS} guardrails.", status=409)
+
+
+def _precompile(config: dict[str, Any]) -> Finder | InvalidRule | None:
+    """Compile a config of topics or patterns, or say why not; what else there is takes no time."""
+    if not {"topics", "patterns"} & config.keys():
+        return None
+    kind: Kind = "custom_regex" if "patterns" in config else "block_topics"
+    try:
+        return make_finder(read_config(Guardrail(name="x", type=kind, config=config)))
+    except InvalidRule as error:
+        return error
+
+
+def _read(declared: Guardrail) -> msgspec.Struct:
+    try:
+        return read_config(declared)
+    except InvalidRule as error:
+        raise _as_invalid(error) from None
 
 
 def _compile(declared: Guardrail, within: str = "") -> Rule:
     try:
         return make_rule("", declared)
     except InvalidRule as error:
-        raise invalid(f"{within}{error.param}", str(error).rstrip(".")) from None
+        raise _as_invalid(error, within) from None
+
+
+def _as_invalid(error: InvalidRule, within: str = "") -> InvalidRequest:
+    return invalid(f"{within}{error.param}", str(error).rstrip("."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = [
     "find_spans",
     "make_needle",
     "quote",
+    "size_of",
     "tail_of",
 ]  # fmt: skip
 
@@ -29,6 +31,8 @@ _MAX_MEM = 8 * 2**20  # bytes that RE2 may use for a pattern and its automata; i
 _MAX_MEM_TOGETHER = 64 * 2**20  # for all patterns of an organisation as one
 MOST_FOUND = 10_000
 """Matches in one text that are told apart; what comes behind them counts as one more."""
+_MAX_MEM_TO_MEASURE = 2**20
+_CODE = re.compile(r"\\x\{([0-9a-fA-F]{1,6})\}")
 Span = tuple[int, int]
 Compiled = Any
 """A pattern as RE2 compiled it: `search(text, place)` gives a match or None."""
@@ -87,16 +91,20 @@ def quote(text: str) -> str:
     return str(re2.escape(text))
 
 
-def compile_pattern(pattern: str, max_mem: int = _MAX_MEM) -> Compiled:
+def compile_pattern(pattern: str, max_mem: int = _MAX_MEM, *, latin: bool = False) -> Compiled:
     """Compile. Raises BadPattern with RE2's reason."""
     options = re2.Options()
     options.log_errors = False
     options.max_mem = max_mem
+    if latin:
+        options.encoding = re2.Options.Encoding.LATIN1
     try:
-        return re2.compile(pattern, options)
+        return re2.compile(pattern.encode("latin-1") if latin else pattern, options)
     except re2.error as error:
         reason = error.args[0] if error.args else "it cannot be compiled"
         raise BadPattern(reason.decode() if isinstance(reason, bytes) else str(reason)) from None
+    finally:
+        re2.purge()  # it remembers as many as a hundred, each with its megabytes
 
 
 def any_of(patterns: Iterable[str], suffix: str = "") -> Compiled | None:
@@ -108,6 +116,17 @@ def any_of(patterns: Iterable[str], suffix: str = "") -> Compiled | None:
         return compile_pattern(f"(?:{'|'.join(choices)}){suffix}", _MAX_MEM_TOGETHER)
     except BadPattern:
         return None
+
+
+def size_of(pattern: str) -> int:
+    """Give how many states a pattern can be in at once, at most: what each byte of a text may cost.
+
+    It is RE2's program for Latin-1. That for UTF-8 has hundreds of steps for one class of letters, of which
+    a byte is in one alone. Raises BadPattern.
+    """
+    narrow = _CODE.sub(lambda match: f"\\x{min(int(match[1], 16), 0xFF):02x}", pattern)
+    narrow = "".join([letter if letter <= "\xff" else "\xff" for letter in narrow])
+    return int(compile_pattern(narrow, _MAX_MEM_TO_MEASURE, latin=True).programsize)
 
 
 def find_spans(compiled: Compiled, text: str, most: int = MOST_FOUND) -> Iterator[Span]:

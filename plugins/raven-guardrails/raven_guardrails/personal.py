@@ -49,6 +49,7 @@ class PersonalData:
     """Finds the kinds that are asked for."""
 
     def __init__(self, entities: tuple[Entity, ...]) -> None:
+        self.size = 0  # ours are few, and known
         kinds = tuple(dict.fromkeys(entities))
         self.needles = tuple(make_needle(body, *border) for body, border in map(_PATTERNS.__getitem__, kinds))
         self._kinds = [

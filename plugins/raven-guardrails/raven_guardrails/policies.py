@@ -40,6 +40,7 @@ class Policies:
 
     def __init__(self, fixed: Iterable[Declared] = ()) -> None:
         self._compiled: dict[str, tuple[Guardrail, Rule]] = {}
+        self._owned: dict[str, tuple[str | None, Rule]] = {}
         self._built: _Built = {}
         self._fixed = tuple(fixed)
         self._everybody = _NONE
@@ -50,6 +51,14 @@ class Policies:
         """Give the guardrails that hold for an organisation."""
         return self._own.get(organization_id, self._everybody)
 
+    def size_of(self, organization_id: str, *, without: str = "") -> int:
+        """Give the size of an organisation's own guardrails that are on, but for one of them."""
+        return sum(
+            rule.finder.size
+            for owner, rule in self._owned.values()
+            if owner == organization_id and rule.id != without and rule.finder is not None
+        )
+
     def replace(self, stored: Iterable[Declared]) -> None:
         """Put these in the place of the stored ones before.
 
@@ -57,13 +66,15 @@ class Policies:
         that it was to judge (and says so in the log), unless it would only have watched.
         """
         compiled: dict[str, tuple[Guardrail, Rule]] = {}
+        owned: dict[str, tuple[str | None, Rule]] = {}
         rules: dict[str | None, list[Rule]] = {}
         for one in (*self._fixed, *stored):
             if one.guardrail.is_enabled:
                 rule = self._compile(one)
                 compiled[one.id] = (one.guardrail, rule)
+                owned[one.id] = (one.organization_id, rule)
                 rules.setdefault(one.organization_id, []).append(rule)
-        self._compiled = compiled
+        self._compiled, self._owned = compiled, owned
         everybody = rules.pop(None, [])
         before, self._built = self._built, {}
         self._everybody = self._build("", everybody, before)

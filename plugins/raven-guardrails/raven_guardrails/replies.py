@@ -32,7 +32,11 @@ async def judge_reply(
     if rules.webhooks:
         await consult(rules, [one[0] for one in passages if len(one) == 1], asker, report)
     if answers:
-        judge_answers(answers_of(document, dialect), rules, report)
+        said = answers_of(document, dialect)
+        if len(body) > rules.most_at_once:
+            await asker.threads.run(judge_answers, said, rules, report)
+        else:
+            judge_answers(said, rules, report)
     if not any(slot.changed for passage in passages for slot in passage):
         return body
     return msgspec.json.encode(document) if is_json else document[0].encode()

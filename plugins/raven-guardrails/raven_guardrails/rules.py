@@ -21,6 +21,7 @@ __all__ = [
     "Guardrail",
     "InvalidRule",
     "JsonSchema",
+    "Kind",
     "MaxLength",
     "Patterns",
     "Pii",

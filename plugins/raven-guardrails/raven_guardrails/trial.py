@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from .judging import Found, Rule, RuleSet, edit, edits_of
+from .judging import Edit, Found, Rule, RuleSet, edit, edits_of
 from .webhooks import Asker, ask
 
 __all__ = ["Tried", "TriedAll", "try_rules"]
@@ -36,20 +36,19 @@ class TriedAll(msgspec.Struct):
     guardrails: list[Tried]
 
 
-async def try_rules(rules: RuleSet, texts: Sequence[str], asker: Asker | None) -> TriedAll:
-    """Judge texts as parts of one message; webhooks too, if there is somebody to ask them for."""
+async def try_rules(rules: RuleSet, texts: Sequence[str], asker: Asker, *, asks: bool) -> TriedAll:
+    """Judge texts as parts of one message, in a thread; with `asks` by webhooks too."""
     whole = "".join(texts)
-    found = rules.find(whole)
-    edits = edits_of(found)
+    counts, edits = await asker.threads.run(_judge, rules, whole)
     redacted = edit(texts, edits)
     tried: list[Tried] = []
     blocks = False
     changed = bool(edits)
     for rule in rules.rules:
-        count, was_asked = _count(rule, whole, found), True
+        count, was_asked = counts[rule], True
         if rule.webhook is not None:
-            was_asked = asker is not None
-            if asker is not None:
+            was_asked = asks
+            if asks:
                 count, answer = await _ask(rule, rules, redacted, asker)
                 changed |= answer != redacted
                 redacted = answer
@@ -69,6 +68,11 @@ async def try_rules(rules: RuleSet, texts: Sequence[str], asker: Asker | None) -
     if blocks:
         return TriedAll("blocked", None, tried)
     return TriedAll("redacted" if changed else "passed", redacted, tried)
+
+
+def _judge(rules: RuleSet, text: str) -> tuple[dict[Rule, int], list[Edit]]:
+    found = rules.find(text)
+    return {rule: _count(rule, text, found) for rule in rules.rules}, edits_of(found)
 
 
 def _count(rule: Rule, text: str, found: Sequence[Found]) -> int:
