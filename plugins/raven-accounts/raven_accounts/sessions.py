@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import math
 import secrets
 import time
 
@@ -117,7 +118,7 @@ async def open_session(
         await transaction.execute("DELETE FROM sessions WHERE digest = ?", (row["digest"],))
     await transaction.execute(
         "INSERT INTO sessions (digest, user_id, created_at, seen_at) VALUES (?, ?, ?, ?)",
-        (digest_of(session_id), user_id, int(now), int(now)),
+        (digest_of(session_id), user_id, int(now), math.ceil(now)),
     )
     await transaction.bump(TOPIC)
 

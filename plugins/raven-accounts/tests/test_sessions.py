@@ -508,3 +508,19 @@ async def test_what_happened_is_in_the_audit_log(house: House) -> None:
     assert {one["address"] for one in log} == {"127.0.0.1"}
     for secret in (PASSWORD, OTHER, olga.cookie, "argon2"):
         assert secret not in repr(log)
+
+
+@pytest.mark.parametrize("idle_s", [1.0, 20.0, 90.0])
+async def test_a_session_in_constant_use_goes_on_however_short_its_idle_time_is(
+    open_house: Any, monkeypatch: pytest.MonkeyPatch, idle_s: float
+) -> None:
+    """It is idle from its last request on, not from one that was written down a minute ago."""
+    house = await open_house(session_idle_s=idle_s)
+    page = await house.set_up()
+    now = time.time()
+    monkeypatch.setattr("raven_accounts.directory.time.time", lambda: now)
+    for _ in range(20):
+        now += idle_s * 0.7
+        assert (await page("GET", "/auth/me"))[0] == 200
+    now += idle_s + 2.0
+    assert (await page("GET", "/auth/me"))[0] == 401
