@@ -34,6 +34,7 @@ __all__ = ["ADMIN_SCOPES", "PROXY_SCOPES", "AuthKeys", "Issued", "Key", "KeyStor
 
 _TOUCH_INTERVAL_S = 60.0
 _TOUCH = "UPDATE keys SET last_used_at = ? WHERE id = ? AND (last_used_at IS NULL OR last_used_at < ?)"
+_BARE = ("x-api-key", "x-goog-api-key")
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="raven-proxy"'}  # RFC 9110 section 11.6.1
 
 
@@ -93,16 +94,19 @@ class AuthKeys:
         """Find the caller by the key's digest; every bad key gets one and the same answer."""
         headers = exchange.headers
         credentials = headers.get("authorization")
-        if credentials is None:
-            token = headers.get("x-api-key", headers.get("x-goog-api-key"))
-            if token is None:
-                if "cookie" in headers:
-                    return None  # a plugin that knows sessions may know the caller
-                raise _no_key()
-        else:
+        bare = [headers[name] for name in _BARE if name in headers]
+        if credentials is not None:
             token = credentials[7:]
-            if credentials[:7].lower() != "bearer " or headers.get("x-api-key", token) != token:
+            if credentials[:7].lower() != "bearer ":
                 raise _bad_key()
+        elif bare:
+            token = bare[0]
+        elif "cookie" in headers:
+            return None  # a plugin that knows sessions may know the caller
+        else:
+            raise _no_key()
+        if any(other != token for other in bare):  # who is it then?
+            raise _bad_key()
         # Header values may hold bytes that are no UTF-8; such a key is simply unknown.
         digest = hashlib.sha256(token.encode("utf-8", "backslashreplace")).hexdigest()
         entry = self._entries.get(digest, NOBODY)
@@ -144,8 +148,11 @@ class AuthKeys:
             self._entries = {**await load_entries(self._storage), **self._fixed}
 
     async def _judge(self, change: Change[NewKey]) -> None:
-        """Refuse a key for somebody who is not there: it would be refused, and nobody would know why."""
+        """Refuse a key for somebody who is not there, or on a plan that is not: it would be refused, and
+        nobody would know why.
+        """
         await judge(change)
+        self._check_plan(change)
         member_id = change.body.member_id
         if member_id is None or (change.before is not None and change.before.body.member_id == member_id):
             return
@@ -155,6 +162,15 @@ class AuthKeys:
         sql = f"SELECT id FROM {members.table} WHERE id = ? AND organization_id = ?"  # noqa: S608
         if await change.transaction.fetch_one(sql, (member_id, change.caller.organization_id)) is None:
             raise invalid("memberId", "there is no such member in this organisation")
+
+    def _check_plan(self, change: Change[NewKey]) -> None:
+        """Refuse a plan that nobody knows, where the plugin is on that goes by the config's plans."""
+        plan, before = change.body.plan, change.before
+        if plan is None or (before is not None and before.body.plan == plan):
+            return
+        plans = self._gateway.config.all_plans()
+        if plan not in plans and any(one.name == "limits" for one in self._gateway.pipeline.plugins):
+            raise invalid("plan", f"there is no such plan; there are {', '.join(sorted(plans))}")
 
     def _act_for(self, principal: Principal, organization_id: str) -> Principal:
         """Let who runs the gateway manage the organisation that they name; a key has its own and no other."""

@@ -53,6 +53,11 @@ def _on_database(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapper(config_path: Path | None, data_dir: Path | None, **options: Any) -> None:
         path = (data_dir or _read_data_dir(config_path)) / "raven.db"
+        if not path.is_file():  # a folder that is written wrong is not to get a database of its own
+            raise click.ClickException(
+                f"there is no database at {path}; name the gateway's data folder with --data-dir or --config "
+                "(the gateway makes it when it is first started)"
+            )
         command(path=path.absolute(), **options)
 
     return wrapper
@@ -93,7 +98,6 @@ def create(path: Path, as_json: bool, admin: bool, **fields: Any) -> None:
 @_on_database
 def list_keys(path: Path, as_json: bool) -> None:
     """Show every key, never its secret."""
-    _require_database(path)
     keys = _run(path, lambda store: store.list_all(), changes=False)
     if as_json:
         click.echo(_json(keys))
@@ -113,7 +117,6 @@ def list_keys(path: Path, as_json: bool) -> None:
 @_on_database
 def revoke(path: Path, key_id: str) -> None:
     """Switch a key off, from the next request on."""
-    _require_database(path)
     known = _run(path, lambda store: store.get(key_id), changes=False)
     if not known.is_active:
         click.echo(f"{known.id} ({known.name}) was already revoked.")
@@ -130,7 +133,6 @@ def revoke(path: Path, key_id: str) -> None:
 @_on_database
 def rotate(path: Path, key_id: str, grace_s: int, as_json: bool) -> None:
     """Give a key a new secret and show it, this once."""
-    _require_database(path)
     _print_issued(_run(path, lambda store: store.rotate(key_id, grace_s=grace_s)), path, as_json)
 
 
@@ -144,14 +146,6 @@ def _read_data_dir(config_path: Path | None) -> Path:
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
     return Path(config.data_dir)
-
-
-def _require_database(path: Path) -> None:
-    """End the command where there is no database: one that looks into it is not to make one."""
-    if not path.is_file():
-        raise click.ClickException(
-            f"there is no database at {path}; name the gateway's data folder with --data-dir or --config"
-        )
 
 
 def _run(path: Path, work: Callable[[KeyStore], Awaitable[T]], *, changes: bool = True) -> T:

@@ -120,15 +120,24 @@ async def test_the_scheme_is_case_insensitive_and_anthropic_clients_have_their_o
 
 
 async def test_googles_clients_have_their_own_header_too(worker: Worker) -> None:
-    """As bare as Anthropic's, and judged only where there is no other credential."""
+    """As bare as Anthropic's. Who sends several credentials sends one key in all of them."""
     secret = (await create(worker)).secret
     assert await worker.ask(x_goog_api_key=secret)
-    assert await worker.ask(x_goog_api_key="another", authorization=f"Bearer {secret}")
+    assert await worker.ask(x_goog_api_key=secret, authorization=f"Bearer {secret}")
+    assert await worker.ask(x_goog_api_key=secret, x_api_key=secret)
     for bad in ("", "wrong", f"Bearer {secret}"):
         with pytest.raises(Unauthenticated):
             await worker.ask(x_goog_api_key=bad)
-    with pytest.raises(Unauthenticated):
-        await worker.ask(x_goog_api_key=secret, x_api_key="wrong")
+    for others in (
+        {"x_api_key": "wrong"},
+        {"authorization": "Bearer wrong"},
+        {"authorization": f"Bearer {secret}", "x_api_key": "wrong"},
+    ):
+        with pytest.raises(Unauthenticated):
+            await worker.ask(x_goog_api_key=secret, **others)
+    for name in ("x_goog_api_key", "x_api_key"):
+        with pytest.raises(Unauthenticated):
+            await worker.ask(authorization=f"Bearer {secret}", **{name: "another"})
 
 
 async def test_T52_whatever_is_no_valid_key_gets_the_same_answer(worker: Worker) -> None:

@@ -110,6 +110,8 @@ async def test_a_revoked_key_stays_listed_and_cannot_be_rotated(store: KeyStore)
 
 def run(data_dir: Path, *arguments: str, fails: bool = False, **environment: str) -> Result:
     where = [] if environment else ["--data-dir", str(data_dir)]
+    if data_dir.exists():
+        (data_dir / "raven.db").touch()
     result = CliRunner().invoke(keys_group, [*arguments, *where], env=environment)
     assert (result.exit_code != 0) == fails, result.output
     return result
@@ -171,8 +173,11 @@ def test_the_data_folder_comes_from_the_config_whose_secrets_are_not_needed(tmp_
     config = tmp_path / "raven.toml"
     secret = '[[upstreams]]\nname = "a"\nprovider = "openai"\nkey = { env = "NOT_SET_ANYWHERE" }\n'
     config.write_text(f'data_dir = "{tmp_path}/elsewhere"\n{secret}')
-    run(tmp_path, "create", "--name", "x", RAVEN_CONFIG=str(config))
-    assert (tmp_path / "elsewhere" / "raven.db").is_file()
+    database = tmp_path / "elsewhere" / "raven.db"
+    database.parent.mkdir()
+    database.touch()
+    assert str(database) in run(tmp_path, "create", "--name", "x", RAVEN_CONFIG=str(config)).output
+    assert database.stat().st_size
     for wrong in ("data_dir = ", 'data_dirs = "x"', f'{secret}model = ["a"]', "data_dir = 1"):
         config.write_text(wrong)
         failed = run(tmp_path, "list", fails=True, RAVEN_CONFIG=str(config))
@@ -181,17 +186,20 @@ def test_the_data_folder_comes_from_the_config_whose_secrets_are_not_needed(tmp_
         assert failed.output.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [("list",), ("revoke", "key_x"), ("rotate", "key_x")])
-def test_only_create_makes_a_database(tmp_path: Path, command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "command", [("create", "--name", "x"), ("list",), ("revoke", "key_x"), ("rotate", "key_x")]
+)
+def test_no_command_makes_a_database(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """A key in a folder that is written wrong works nowhere."""
     folder = tmp_path / "nowhere"
     result = run(folder, *command, fails=True)
     assert result.exit_code == 1
     assert result.output == (
         f"Error: there is no database at {folder / 'raven.db'}; "
-        "name the gateway's data folder with --data-dir or --config\n"
+        "name the gateway's data folder with --data-dir or --config "
+        "(the gateway makes it when it is first started)\n"
     )
     assert not folder.exists()
-    assert str(folder / "raven.db") in run(folder, "create", "--name", "x").output
 
 
 def test_a_key_is_revoked_once_and_the_list_shows_when_one_expires(tmp_path: Path) -> None:

@@ -131,3 +131,21 @@ async def test_an_operator_acts_for_the_organisation_that_they_name(api: Api) ->
     admin = await made(api, scopes=["admin:write", "admin:read", "models:read"])
     assert (await api("GET", "/keys", key=admin["key"], X_Org_Id="org_b"))[0] == 404
     assert (await api("GET", "/v1/models", key=admin["key"], X_Org_Id="org_b"))[0] == 200
+
+
+async def test_a_plan_that_is_not_there_is_refused(raven: GatewayStarter) -> None:
+    """Every request with such a key would be; one that a config has lost since can stay as it is."""
+    config = {"plans": {"gold": {"requests_per_minute": 9}}}
+    api = Api(await raven(base=("auth-keys", "limits"), config=config))
+    key = await made(api, plan="gold")
+    assert (await made(api, plan="free"))["plan"] == "free"
+    for method, path in (("POST", "/keys"), ("PATCH", f"/keys/{key['id']}")):
+        status, body = await api(method, path, {"name": "k", "plan": "nope"})
+        assert (status, body["error"]["param"]) == (400, "plan")
+        assert "free, gold, pro" in body["error"]["message"]
+    await api.running.reload({"plans": {}})
+    assert (await api("PATCH", f"/keys/{key['id']}", {"name": "still", "plan": "gold"}))[0] == 200
+
+
+async def test_plans_of_a_plugin_that_is_not_ours_are_its_own_affair(api: Api) -> None:
+    assert (await made(api, plan="of-another-plugin"))["plan"] == "of-another-plugin"
