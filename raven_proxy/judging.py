@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from .errors import InvalidRequest
+from .splice import find_lone_surrogate
 
 __all__ = ["Limit", "ModelName", "check_model", "judge"]
 
@@ -35,6 +36,9 @@ def judge(decode: Callable[[bytes], T], body: bytes, remedies: Mapping[str, str]
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply.") from None
     except (msgspec.MsgspecError, ValueError) as error:
+        lone = find_lone_surrogate(error, body)
+        if lone is not None:
+            raise InvalidRequest(f"The body is not valid JSON at byte {lone}: a lone surrogate.") from None
         what, _, path = str(error).partition(" - at `$")
     param = path.rstrip("`").lstrip(".")
     for pattern, words in ((_MISSING, "it is missing"), (_UNKNOWN, "there is no such field")):

@@ -16,7 +16,7 @@ import msgspec
 
 from .errors import InvalidRequest
 
-__all__ = ["Spans", "put", "remove", "scan"]
+__all__ = ["Spans", "find_lone_surrogate", "put", "remove", "scan"]
 
 Spans = dict[str, tuple[int, int]]
 """Top-level member name → (start, end) of its value in the body."""
@@ -173,12 +173,22 @@ def _check_utf8(body: bytes) -> None:
         raise InvalidRequest(f"The body is not valid UTF-8 at byte {error.start}.", param="body") from None
 
 
+def find_lone_surrogate(error: Exception, body: bytes) -> int | None:
+    """Give the byte of the lone surrogate that a body was refused for.
+
+    Near its end the decoder says "truncated", before that "unexpected end of escaped utf-16 surrogate pair".
+    """
+    is_likely = any(word in str(error) for word in ("truncated", "surrogate"))
+    lone = _LONE_SURROGATE.search(body) if is_likely else None
+    return lone.start(1) if lone is not None else None
+
+
 def _describe(error: msgspec.DecodeError, body: bytes) -> str:
     if not body:
         return "The body is empty; send a JSON object."
-    lone = _LONE_SURROGATE.search(body) if "truncated" in str(error) else None
-    if lone is not None:  # the decoder calls it truncated, wherever it stands
-        return f"The body is not valid JSON at byte {lone.start(1)}: a lone surrogate."
+    lone = find_lone_surrogate(error, body)
+    if lone is not None:
+        return f"The body is not valid JSON at byte {lone}: a lone surrogate."
     found = _POSITION.search(str(error))
     place = f"at byte {found.group(1)}" if found else f"at byte {len(body)}"
     reason = "unexpected end" if "truncated" in str(error) else _POSITION.sub("", str(error)).strip()

@@ -59,6 +59,16 @@ def test_the_remedy_of_the_place_is_in_the_message() -> None:
     assert error.message.endswith("Use a word.")
 
 
+@pytest.mark.parametrize("text", [rb"\ud800", rb"a\uDBFFb", rb"\\\\\ud83d!"])
+def test_a_lone_surrogate_is_called_one(text: bytes) -> None:
+    """Not "truncated": nothing is missing at the end."""
+    body = b'{"model":"' + text + b'","limit":1}'
+    for whole in (body, body[: body.index(b",")] + b"}"):
+        place = whole.index(rb"\u")
+        assert refusal(whole).message == f"The body is not valid JSON at byte {place}: a lone surrogate."
+    assert "lone" not in refusal(b'{"model":"a').message
+
+
 def test_deep_nesting_is_a_400() -> None:
     class Anything(msgspec.Struct):
         value: object = None
