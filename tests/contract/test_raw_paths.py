@@ -68,7 +68,7 @@ UNKNOWN = [
     ("POST", "/v1/be/async-invoke"),
     ("POST", "/v1/ge/cachedContents"),
     ("GET", "/v1/oa/fine_tuning/jobs"),
-    ("GET", "/v1/ol/api/tags"),
+    ("GET", "/v1/ol/api/ps"),
 ]
 
 

@@ -268,7 +268,7 @@ async def test_t60_a_raw_path_takes_the_scope_of_its_face_alone(case: Case, scop
 
 async def test_t60_a_limited_key_reads_nothing_elsewhere(case: Case) -> None:
     """A key limited to some models may use raw paths without a model only where it may call everything."""
-    scopes = frozenset({"chat:write", "files:read"})
+    scopes = frozenset({"chat:write", "files:read", "models:read"})
     limited = Principal(key_id="key_two", scopes=scopes, allowed_models=("other/*",))
     await case.start(principal=limited)
     for path in ("/v1/mock/models", "/v1/mock/files/file-abc/content"):
