@@ -205,6 +205,8 @@ async def test_a_secret_is_sealed_and_never_shown(api: Api) -> None:
         ({"name": "x", "kind": "odd"}, "kind"),
         ({"name": "x", "tags": ["a", 2]}, "tags[1]"),
         ({"name": "x", "due": "tomorrow"}, "due"),
+        ({"name": "x", "due": "0001-01-01T00:00:00+23:59"}, "due"),
+        ({"name": "x", "due": "9999-12-31T23:59:59-23:59"}, "due"),
         ({"name": "x", "organization_id": "org_b"}, "organization_id"),
         ({"name": "x", "role": "owner"}, "role"),
         ([], None),

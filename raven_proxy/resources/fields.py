@@ -13,7 +13,7 @@ import msgspec
 from raven_proxy.errors import InvalidRequest
 from raven_proxy.judging import judge
 
-from .resource import Record, Resource
+from .resource import Record, Resource, invalid
 from .rows import MASK, Columns, columns_of
 
 __all__ = ["as_validation", "attributes_of", "decode", "drop_read_only", "merge", "names_of", "read_fields"]
@@ -32,7 +32,11 @@ def read_fields(given: bytes) -> dict[str, Any]:
 def decode(resource: Resource[B], fields: Mapping[str, Any]) -> B:
     """Decode fields strictly. Raises InvalidRequest with `param`."""
     decode: Callable[[bytes], B] = msgspec.json.Decoder(resource.body).decode
-    return as_validation(lambda: judge(decode, msgspec.json.encode(fields)))
+    body = as_validation(lambda: judge(decode, msgspec.json.encode(fields)))
+    outside = columns_of(resource.body).find_outside(body)
+    if outside is not None:
+        raise invalid(outside, "must be in the years 1 to 9999 of UTC")
+    return body
 
 
 def as_validation(work: Callable[[], T]) -> T:

@@ -45,6 +45,7 @@ class Columns(Generic[B]):
         self.unkept = tuple(column for column in every if column.kind == "unkept")
         self._columns = tuple(column for column in every if column.kind != "unkept")
         self.secrets = tuple(column for column in self._columns if column.kind == "secret")
+        self._times = tuple(column for column in self._columns if column.kind == "time")
 
     def to_row(
         self, body: B, sealer: Sealer | None, bound_to: str, *, without: Iterable[str] = ()
@@ -65,6 +66,16 @@ class Columns(Generic[B]):
             value = row[column.field]
             fields[column.name] = value if value is None else _load(column, value)
         return msgspec.convert(fields, self._body)
+
+    def find_outside(self, body: B) -> str | None:
+        """Name a time that its column could not give back: its offset leads out of the years of UTC."""
+        for column in self._times:
+            value = getattr(body, column.field)
+            try:
+                _ = value is None or value.astimezone(dt.UTC)
+            except (ValueError, OverflowError):
+                return column.name
+        return None
 
     def show(self, body: B, row: Mapping[str, Any]) -> dict[str, Any]:
         """Give a body as JSON shows it: a secret only by its last four characters."""

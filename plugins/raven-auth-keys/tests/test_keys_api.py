@@ -92,6 +92,7 @@ async def test_rotate_gives_a_new_secret(api: Api) -> None:
         ({"scopes": []}, "scopes"),
         ({"scopes": ["root"]}, "scopes[0]"),
         ({"expiresAt": "2001-01-01T00:00:00Z"}, "expiresAt"),
+        ({"expiresAt": "9999-12-31T23:59:59-23:59"}, "expiresAt"),
         ({"ipAllowlist": ["10.0.0.0/33"]}, "ipAllowlist"),
         ({"rateLimitRpm": 0}, "rateLimitRpm"),
         ({"environment": "prod"}, "environment"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, get_args
 
 from raven_proxy import Exchange, Face, Reply, Unauthenticated, read_nothing
@@ -23,13 +24,15 @@ __all__ = ["analytics_face", "read_question"]
 _USUAL: Mapping[str, int] = {"hour": 86400, "day": 30 * 86400}  # how far back, if `from` is left out
 _HOURS_UP_TO = 7 * 86400  # a longer time is shown by the day, if `interval` is left out
 _MAX_POINTS = 10_000
+_FIRST = int(datetime.min.replace(tzinfo=UTC).timestamp())
 
 
 def read_question(query: Mapping[str, str], now: float) -> Question:
     """Read the query. Raises InvalidRequest with `param`, also where the answer would be too long."""
     interval = _read_word(query, "interval", Interval)
     end = read_time(query["to"], "to", days=1) if "to" in query else int(now) + 1
-    begin = read_time(query["from"], "from") if "from" in query else end - _USUAL[interval or "hour"]
+    usual = max(end - _USUAL[interval or "hour"], _FIRST)
+    begin = read_time(query["from"], "from") if "from" in query else usual
     if begin >= end:
         raise invalid("from", "must be before to")
     question = Question(

@@ -70,12 +70,16 @@ def _narrow(query: Mapping[str, str]) -> list[Condition]:
 
 
 def read_time(text: str, param: str, *, days: int = 0) -> int:
-    """Read a time, or a day of UTC and `days` after it; in Unix seconds."""
+    """Read a time, or a day of UTC and `days` after it; in Unix seconds. Raises InvalidRequest.
+
+    Whatever it gives is a time of UTC too: an offset can lead out of the years 1 to 9999.
+    """
     try:
-        if _DAY.fullmatch(text):
-            return int((datetime.fromisoformat(text).replace(tzinfo=UTC) + timedelta(days=days)).timestamp())
         moment = datetime.fromisoformat(text)
-        return int((moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp())
+        if _DAY.fullmatch(text):
+            moment += timedelta(days=days)
+        in_utc = moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        return int(in_utc.timestamp())
     except (ValueError, OverflowError):
         message = 'must be a day ("2026-01-31") or a time ("2026-01-31T12:00:00Z")'
         raise invalid(param, message) from None

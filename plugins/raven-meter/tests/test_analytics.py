@@ -199,6 +199,8 @@ async def test_a_long_time_is_read_in_slices(gateway: Any, table: Table, monkeyp
         ({"from": "1900-01-01", "to": "2026-03-01"}, "from"),
         ({"from": "1900-01-01", "to": "2026-03-01", "interval": "hour"}, "from"),
         ({"from": "2024-01-01", "to": "2026-03-01", "groupBy": "key"}, "from"),
+        ({"from": "0001-01-01T00:00:00+23:59", "to": "0001-01-02"}, "from"),
+        ({"from": "9999-12-30", "to": "9999-12-31T23:59:59-23:59"}, "to"), ({"to": "9999-12-31"}, "to"),
     ],
 )  # fmt: skip
 async def test_a_bad_question_names_its_parameter(gateway: Any, query: dict[str, str], param: str) -> None:
@@ -206,6 +208,13 @@ async def test_a_bad_question_names_its_parameter(gateway: Any, query: dict[str,
     status, answer = await ask(gateway, **query)
     error = answer["error"]
     assert (status, error["type"], error["param"]) == (400, "validation_error", param)
+
+
+@pytest.mark.parametrize("edge", [{"to": "0001-01-02"}, {"from": "9999-12-30", "to": "9999-12-30"}])
+async def test_the_first_and_last_days_can_be_asked_for(gateway: Any, edge: dict[str, str]) -> None:
+    """What is left out of such a question is no time that cannot be written."""
+    status, found = await ask(gateway, **edge)
+    assert (status, found["totals"]["requests"]) == (200, 0)
 
 
 def test_what_is_left_out_is_usual() -> None:

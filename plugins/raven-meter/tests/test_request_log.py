@@ -89,7 +89,14 @@ async def test_logs_are_found_by_time_and_by_words(gateway: Any, upstream: MockU
     assert await found(q="0_%") == await found(q="\\") == []
     [code] = {row["errorCode"] for row in (await get(gateway, "/logs?status=400"))[1]}
     assert await found(q=code[2:-2]) == made[:1]
-    for name, text in (("from", "yesterday"), ("to", "2026-13-01"), ("to", "9999-12-31"), ("from", "")):
+    for name, text in (
+        ("from", "yesterday"),
+        ("to", "2026-13-01"),
+        ("to", "9999-12-31"),
+        ("from", ""),
+        ("from", "0001-01-01T00:00:00%2B23:59"),
+        ("to", "9999-12-31T23:59:59-23:59"),
+    ):
         status, answer, _ = await get(gateway, f"/logs?{name}={text}")
         assert (status, answer["error"]["param"]) == (400, name)
     assert await found(**{"from": "0001-01-01"}) == made
