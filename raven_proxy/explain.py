@@ -15,9 +15,10 @@ import msgspec
 from msgspec import Meta
 
 from . import attempts
-from .errors import Forbidden, GatewayError, InvalidRequest, NotFound
+from .config import FIRST_PARTY
+from .errors import Forbidden, GatewayError, InvalidRequest, NoActiveKey, NotFound
 from .exchange import Candidate, Exchange, Principal, Reply
-from .faces import Doc, Face, read_nothing
+from .faces import UNROUTED, Doc, Face, read_nothing
 from .findings import Finding
 from .headers import collect_request
 from .intake import require_json
@@ -159,9 +160,11 @@ async def _explain(real: Exchange, question: Question, principal: Principal) -> 
     exchange.principal = principal
     exchange.client_address = question.client_address or real.client_address
     told = [_tell("core", finding) for finding in _judge(exchange, question, principal)]
-    if exchange.face.path and not any(one.verdict == "refuses" for one in told):
+    is_routed = exchange.face is not UNROUTED
+    if is_routed and not any(one.verdict == "refuses" for one in told):
         for plugin, findings in await call_each(pipeline.explain_exchange, exchange):
             told += [_tell(plugin, finding) for finding in findings or ()]
+        told += [_tell("core", finding) for finding in _check_keys(exchange)]
     error = next((one for one in told if one.verdict == "refuses"), None)
     is_proxied = exchange.face.serve is None
     return Explanation(
@@ -173,7 +176,7 @@ async def _explain(real: Exchange, question: Question, principal: Principal) -> 
             scopes=sorted(principal.scopes),
             allowed_models=None if principal.allowed_models is None else sorted(principal.allowed_models),
         ),
-        face=exchange.face.name if exchange.face.path else None,
+        face=exchange.face.name if is_routed else None,
         scope=exchange.face.scope,
         model=exchange.call.model,
         candidates=[_place(exchange, one) for one in exchange.candidates] if is_proxied else [],
@@ -241,6 +244,19 @@ def _resolve(exchange: Exchange, principal: Principal) -> str:
         return "It names no model; the place is found otherwise."
     places = ", ".join(f"{one.upstream.label}/{one.model}" for one in exchange.candidates)
     return f"{model!r} stands for {places}."
+
+
+def _check_keys(exchange: Exchange) -> Iterator[Finding]:
+    """Say that nobody has a key for any of the places, if so."""
+    places = [_place(exchange, one) for one in exchange.candidates]
+    if exchange.face.serve is not None or not places or any(one.key != "missing" for one in places):
+        return
+    error = NoActiveKey(f"The upstream {places[-1].upstream} has no key; set one or send X-Provider-Key.")
+    if all(call.plugin in FIRST_PARTY for call in exchange.pipeline.provide_credential):
+        yield Finding.refusing("provider key", error)
+    else:
+        reason = f"{error.message} A plugin may give one."
+        yield Finding(rule="provider key", verdict="passes_over", reason=reason)
 
 
 def _place(exchange: Exchange, candidate: Candidate) -> Place:

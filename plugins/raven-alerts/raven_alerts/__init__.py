@@ -128,6 +128,10 @@ class Alerts:
             return [
                 Finding(rule="paused providers", verdict="allows", reason="None of the places is paused.")
             ]
+        exchange.candidates = tuple(
+            one for one in exchange.candidates
+            if not self._pauses.is_paused(one.upstream.name, organization_id)
+        )  # fmt: skip
         return [Finding(rule="paused providers", verdict="changes", reason=f"Paused: {', '.join(paused)}.")]
 
     @hookimpl

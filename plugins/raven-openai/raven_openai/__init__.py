@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from raven_proxy.errors import GatewayError
 from raven_proxy.exchange import Candidate, Exchange
 from raven_proxy.faces import Face, Stage
+from raven_proxy.findings import Finding
 from raven_proxy.gateway import Gateway
 from raven_proxy.hookspecs import hookimpl
 
@@ -71,6 +73,22 @@ class OpenAI:
             check_form(exchange)
             await routing.admit(exchange, self._ownership)
             await stored_responses.admit(exchange, self._ownership)
+
+    @hookimpl
+    async def explain_exchange(self, exchange: Exchange) -> list[Finding]:
+        """Say where what is stored lies, or that it is another organisation's, or nobody's."""
+        if exchange.face.dialect.name in _STATELESS:
+            return []
+        try:
+            await routing.admit(exchange, self._ownership)
+            await stored_responses.admit(exchange, self._ownership)
+        except GatewayError as error:
+            return [Finding.refusing("stored things", error)]
+        chosen = await self.choose_upstreams(exchange)
+        if not chosen:
+            return []
+        reason = f"It goes to {chosen[0].upstream.label}, which keeps them."
+        return [Finding(rule="stored things", verdict="changes", reason=reason)]
 
     @hookimpl
     async def choose_upstreams(self, exchange: Exchange) -> Sequence[Candidate] | None:
