@@ -30,7 +30,7 @@ from .errors import (
 )
 from .events import Event
 from .exchange import Exchange, Outcome, Principal, Reply
-from .headers import client_address, collect_request
+from .headers import client_address, collect_request, is_forwarded
 from .holdings import Holdings
 from .intake import check_protocol, read_body, require_json
 from .observation import Observation
@@ -86,6 +86,7 @@ class Gateway:
         self.in_flight = 0
         self._random = Random()  # noqa: S311  # names requests: unique is enough, and it costs no system call
         self.is_draining = False
+        self._looks_for_proxies = True
         self.announcements: list[tuple[str, str]] = []
         self.reload: Callable[[], Awaitable[None]] | None = None  # set by the process that serves
         self.observation = Observation(self.tasks)
@@ -172,6 +173,8 @@ class Gateway:
         if self.in_flight > pipeline.config.max_concurrency:
             raise Overloaded("The gateway is at its concurrency limit.")
         exchange.client_address = client_address(request.remote or "", headers, pipeline.trusted)
+        if self._looks_for_proxies and is_forwarded(request.remote or "", headers, pipeline.trusted):
+            self._warn_of_proxy(request.remote or "")
         exchange.principal = principal = await self._authenticate(exchange)
         if face.raw:
             exchange.face = face = find_raw_face(exchange)
@@ -184,6 +187,15 @@ class Gateway:
         exchange.body = body = await read_body(exchange, pipeline.config)
         exchange.call = face.read_call(body)
         return await self._judge(exchange, principal)
+
+    def _warn_of_proxy(self, peer: str) -> None:
+        """Say it once: everybody behind a proxy that is not trusted shares its address, and its limits."""
+        self._looks_for_proxies = False
+        _log.warning(
+            "a proxy's header was not believed: all of its clients count as one address",
+            peer=peer,
+            remedy=f"if {peer} is your proxy, add its network to trusted_proxies in the config",
+        )
 
     async def _authenticate(self, exchange: Exchange) -> Principal:
         try:

@@ -23,6 +23,7 @@ __all__ = [
     "forward_reply",
     "forward_request",
     "guard_headers",
+    "is_forwarded",
     "is_inside",
     "read_reply",
     "write_head",
@@ -43,6 +44,7 @@ _NOT_UPSTREAM = _HOP_BY_HOP | frozenset(
     "x-org-id x_org_id x-csrf-token x-user x-user-id x-http-method-override x-method-override "
     "origin referer dnt priority".split()
 )
+_FORWARDED = ("x-forwarded-for", "forwarded", "x-real-ip")
 _NOT_UPSTREAM_PREFIXES = ("x-raven-", "x_raven_", "sec-", "proxy-", "access-control-")
 _MUST_BE_SINGLE = frozenset("content-type content-length host x-provider-key x-org-id x-raven-strict".split())
 _TO_CLIENT = frozenset(
@@ -202,6 +204,11 @@ def client_address(peer: str, headers: dict[str, str], trusted: tuple[Network, .
         if not _is_trusted(hop, trusted):
             break
     return str(best)
+
+
+def is_forwarded(peer: str, headers: dict[str, str], trusted: tuple[Network, ...]) -> bool:
+    """Say whether somebody who is not trusted sends for others: a proxy that was not configured."""
+    return bool(peer) and any(name in headers for name in _FORWARDED) and not is_inside(peer, trusted)
 
 
 @lru_cache(maxsize=1024)  # the peers are few, and each opens many connections

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from raven_proxy import Exchange, Outcome, Principal, Refused, Unauthenticated, hookimpl
 from raven_proxy.harness import ADMIN_KEY, ADMINISTRATOR, GatewayStarter, RunningGateway
@@ -250,3 +251,29 @@ async def test_what_is_announced_waits_for_the_terminal(raven: GatewayStarter) -
     gateway = await raven()
     gateway.gateway.announce("admin_key", "rk_live_x")
     assert gateway.gateway.announcements == [("admin_key", "rk_live_x")]
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
+async def test_a_proxy_that_is_not_trusted_is_warned_of_once(raven: GatewayStarter, name: str) -> None:
+    """With its address, and the setting that is missing: its clients share one address, and its limits."""
+    gateway = await raven(config={"trusted_proxies": ["10.0.0.0/8"]})
+    with capture_logs() as events:
+        for headers in (
+            {},
+            {name: "for=192.0.2.1"},
+            {name: "for=192.0.2.2"},
+            {"X-Forwarded-For": "192.0.2.3"},
+        ):
+            async with gateway.client.get("/v1/models", headers=headers) as reply:
+                assert reply.status == 200
+    [warning] = [event for event in events if event["log_level"] == "warning"]
+    assert warning["peer"] == "127.0.0.1"
+    assert "trusted_proxies" in warning["remedy"]
+
+
+async def test_a_trusted_proxy_is_not_warned_of(raven: GatewayStarter) -> None:
+    gateway = await raven(config={"trusted_proxies": ["127.0.0.0/8"]})
+    with capture_logs() as events:
+        async with gateway.client.get("/v1/models", headers={"X-Forwarded-For": "192.0.2.1"}) as reply:
+            assert reply.status == 200
+    assert not [event for event in events if event["log_level"] == "warning"]
