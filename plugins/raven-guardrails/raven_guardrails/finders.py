@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Protocol
+from unicodedata import normalize
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -22,6 +23,7 @@ from .patterns import (
     size_of,
 )
 from .personal import PersonalData
+from .prefixes import halves_of
 from .rules import InvalidRule, Patterns, Pii, PromptInjection, Topics
 
 __all__ = ["Finder", "make_finder"]
@@ -75,13 +77,14 @@ def _make_finder(config: Topics | Pii | Patterns | PromptInjection) -> Finder:
         return PersonalData(config.entities)
     if isinstance(config, Patterns):
         flags = "i" if config.ignore_case else ""
-        sizes = [_measure(f"(?{flags}:{one})", one, index) for index, one in enumerate(config.patterns)]
+        patterns = [normalize("NFC", one) for one in config.patterns]  # as one view of each text is
+        sizes = [_measure(f"(?{flags}:{one})", one, index) for index, one in enumerate(patterns)]
         if (size := sum(own for own, _ in sizes)) > _MOST_TOGETHER:
             what = f"together they have {size:,} steps, and may have {_MOST_TOGETHER:,}"
             raise InvalidRule("config.patterns", what)
         if sum(whole for _, whole in sizes) > _MOST_COMPILED:
             raise InvalidRule("config.patterns", "together they have too many classes of letters")
-        needles = tuple(_read(one, flags, index) for index, one in enumerate(config.patterns))
+        needles = tuple(_read(one, flags, index) for index, one in enumerate(patterns))
         return _Matches(needles, _MOST_OF_OTHERS, size)
     return Injection(config.threshold)
 
@@ -132,7 +135,7 @@ def _read(pattern: str, flags: str, index: int) -> Needle:
 def _needles_of(config: Topics) -> tuple[Needle, ...]:
     """Write topics as patterns, one for each kind of border."""
     groups: dict[tuple[str, str], list[list[str]]] = {}
-    for topic in sorted(set(config.topics), key=len, reverse=True):
+    for topic in sorted({normalize("NFKC", topic) for topic in config.topics}, key=len, reverse=True):
         words = [word.lower() for word in _SPACES.split(topic) if word]
         if not words:
             raise InvalidRule("config.topics", "a topic must not be blank")
@@ -169,7 +172,9 @@ def _atoms(words: list[str]) -> Iterator[str]:
 def _beginnings(tree: _Tree) -> str:
     if not tree:
         return ""
-    return f"(?:{'|'.join(atom + _beginnings(branch) for atom, branch in tree.items())})?"
+    choices = [atom + _beginnings(branch) for atom, branch in tree.items()]
+    halves = {half for atom in tree if len(atom) == 1 for half in halves_of(atom)}
+    return f"(?:{'|'.join([*choices, *sorted(halves)])})?"
 
 
 def _needs_border(letter: str, config: Topics) -> bool:

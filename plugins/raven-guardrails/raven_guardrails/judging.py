@@ -19,7 +19,7 @@ from .views import View, readings_of, views_of
 __all__ = ["Edit", "Found", "Rule", "RuleSet", "edit", "edits_of", "make_rule"]
 
 
-_BETWEEN = "\n\0\n"  # between texts that are looked at together; a border on both sides
+_BETWEEN = "\n\x01\n"  # between texts that are looked at together; a border on both sides
 # Bytes that are judged where everybody else waits meanwhile: some milliseconds at the very most.
 _MOST_AT_ONCE = 16 * 1024
 _MOST_WITH_OTHERS = 2 * 1024  # where somebody else's patterns are, which may need microseconds for a byte

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 from stdnum import iban, luhn
 from stdnum.us import ssn
@@ -23,13 +24,14 @@ __all__ = ["PersonalData"]
 _BORDER = (r"(?:^|[^\pL\pN_])", r"(?:$|[^\pL\pN_])")
 _NO_DIGIT = (r"(?:^|[^\pN])", r"(?:$|[^\pN])")
 _NO_BORDER = ("", "")
-_PATTERNS: dict[Entity, tuple[str, tuple[str, str]]] = {
-    "email": (r"[\pL\pN.!#$%&'*+/=?^_`{|}~\-]+@(?:[\pL\pN\-]+\.)+\pL{2,}", _NO_BORDER),
+_PATTERNS: dict[Entity | Literal["ipv6"], tuple[str, tuple[str, str]]] = {
+    "email": (r"[\pL\pM\pN.!#$%&'*+/=?^_`{|}~\-]+@(?:[\pL\pM\pN\-]+\.)+\pL[\pL\pM]+", _NO_BORDER),
     # Runs of digits in groups; which of them are a number of a card is looked at digit by digit.
-    "credit_card": (r"[0-9](?:[ \-./\x{a0}]{0,2}[0-9]){11,120}", _NO_BORDER),
+    "credit_card": (r"[0-9](?:[\s\-./\x{a0}]{0,3}[0-9]){11,120}", _NO_BORDER),
     "iban": (r"(?i:[A-Z]{2})[0-9]{2}(?:[ \-]?(?i:[A-Z0-9])){11,30}", _BORDER),
-    "ip": (
-        r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}|(?i:[0-9a-f]{0,4}:){2,7}(?i:[0-9a-f.]){0,15}",
+    "ip": (r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}", _BORDER),
+    "ipv6": (
+        r"(?i:[0-9a-f]{0,4}:){2,7}(?i:[0-9a-f.]){0,15}",
         (_BORDER[0], r"(?:$|[^\pL\pN_:])"),
     ),
     "phone": (
@@ -50,7 +52,9 @@ class PersonalData:
 
     def __init__(self, entities: tuple[Entity, ...]) -> None:
         self.size = 0  # ours are few, and known
-        kinds = tuple(dict.fromkeys(entities))
+        kinds: list[Entity | Literal["ipv6"]] = list(dict.fromkeys(entities))
+        if "ip" in kinds:
+            kinds.append("ipv6")
         self.needles = tuple(make_needle(body, *border) for body, border in map(_PATTERNS.__getitem__, kinds))
         self._kinds = [
             (compile_pattern(needle.pattern), _CHECKS[kind])
@@ -114,11 +118,12 @@ def _security_numbers(text: str) -> Iterator[Span]:
         yield 0, len(text)
 
 
-_CHECKS: dict[Entity, Callable[[str], Iterator[Span]]] = {
+_CHECKS: dict[Entity | Literal["ipv6"], Callable[[str], Iterator[Span]]] = {
     "email": _any,
     "credit_card": _cards,
     "iban": _accounts,
     "ip": _addresses,
+    "ipv6": _addresses,
     "phone": _any,
     "ssn": _security_numbers,
 }

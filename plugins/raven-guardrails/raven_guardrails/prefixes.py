@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import re
 from typing import Literal
+from unicodedata import normalize
 
 import msgspec
 
-__all__ = ["UnknownSyntax", "prefix_of"]
+__all__ = ["UnknownSyntax", "halves_of", "prefix_of"]
 
 _DEEPEST = 200  # RE2 itself ends at 1,000, and beginnings nest once per character
 _REPEAT = re.compile(r"\{(\d+)(,(\d*))?\}")
 _OPENING = re.compile(r"\(\?(?:P?<\w+>|([a-zA-Z\-]*)([:)]))")
+_CODE = re.compile(r"\\x(?:\{([0-9a-fA-F]{1,6})\}|([0-9a-fA-F]{2}))")
 _ESCAPE = re.compile(
     r"\\(?:[pP](?:\{[^}]*\}|.)|x(?:\{[0-9a-fA-F]+\}|[0-9a-fA-F]{2})|[0-7]{1,3}|.)", re.DOTALL
 )
@@ -31,6 +33,7 @@ class _Node(msgspec.Struct, frozen=True):
 
     kind: Literal["atom", "row", "choice", "repeat"]
     text: str = ""  # an atom's own text
+    halves: str = ""  # what its letter begins with, where that comes in parts
     inner: tuple[_Node, ...] = ()
     most: int | None = None  # of a repeat; None for no end
     suffix: str = ""  # of a repeat, as it was written
@@ -137,8 +140,25 @@ def _combine(flags: str, more: str) -> str:
     return "".join(sorted(on)) + ("-" + "".join(sorted(off)) if off else "")
 
 
+def halves_of(letter: str) -> list[str]:
+    """List what stands at the end of a text until the rest of a letter comes: "e" of an "é" in two parts."""
+    parts = normalize("NFD", letter)
+    return [normalize("NFC", parts[:end]) for end in range(1, len(parts))]
+
+
+def _halves(text: str) -> str:
+    if text[0] == "[":
+        return "" if text.isascii() and "\\x" not in text else r"|\pL"  # any letter: rare, and it only waits
+    if (code := _CODE.fullmatch(text)) is not None and int(code[1] or code[2], 16) <= 0x10FFFF:
+        text = chr(int(code[1] or code[2], 16))
+    return "".join(f"|{half}" for half in halves_of(text)) if len(text) == 1 and not text.isascii() else ""
+
+
 def _atom(text: str, flags: str) -> _Node:
-    return _Node("atom", f"(?{flags}:{text})" if flags else text)
+    halves = _halves(text)
+    if not flags:
+        return _Node("atom", text, halves=halves)
+    return _Node("atom", f"(?{flags}:{text})", halves=f"|(?{flags}:{halves[1:]})" if halves else "")
 
 
 def _end_of_class(pattern: str, start: int) -> int:
@@ -172,7 +192,7 @@ def _whole(node: _Node) -> str:
 
 def _beginnings(node: _Node) -> str:
     if node.kind == "atom":
-        return f"(?:{node.text})?"
+        return f"(?:{node.text}{node.halves})?"
     if node.kind == "choice":
         return f"(?:{'|'.join(map(_beginnings, node.inner))})"
     if node.kind == "repeat":
@@ -182,7 +202,7 @@ def _beginnings(node: _Node) -> str:
     result = _beginnings(node.inner[-1])
     for item in reversed(node.inner[:-1]):
         if item.kind == "atom":
-            result = f"(?:{item.text}{result})?"
+            result = f"(?:{item.text}{result}{item.halves})?"
         else:
             result = f"(?:{_whole(item)}{result}|{_beginnings(item)})"
     return result

@@ -2,8 +2,9 @@ r"""The ways in which one text can be read, each with a map back to where its ch
 
 A reader sees "4111" where there is "\\u0034111" in a JSON string, full-width digits, or a zero-width space
 between two of them. Each view undoes one such way of writing; a match in any of them is a match. Undone are
-JSON's escapes (up to three times, as in JSON within JSON), what NFKC makes of single characters, digits of
-other scripts, invisible characters, and Cyrillic and Greek letters that look like Latin ones. Not undone:
+JSON's escapes (up to three times, as in JSON within JSON), what NFKC changes (also marks that stand behind
+their letter, and the parts of Hangul), digits of other scripts, tags that spell ASCII, bytes of Latin-1,
+invisible characters, and Cyrillic and Greek letters that look like Latin ones. Not undone:
 spaces between letters, leetspeak, other languages, images of text, base64 within prose.
 """
 
@@ -12,9 +13,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
+
+from .charsets import read_latin
 
 __all__ = ["View", "readings_of", "views_of"]
 
@@ -32,10 +35,41 @@ _LOOKALIKES = dict(
         strict=True,
     )
 )
-# What is drawn as nothing and is not in the category Cf (format characters).
+# What is drawn as nothing (Default_Ignorable_Code_Point) and is not in the category Cf (format characters),
+# and zeros, which every other byte of UTF-16 is.
 _INVISIBLE = frozenset(
-    "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10)))
-)
+    map(
+        chr,
+        (0, 0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x2065, 0x3164, 0xFFA0,
+         *range(0xFE00, 0xFE10), *range(0xFFF0, 0xFFF9), *range(0xE0000, 0xE1000)),
+    )
+)  # fmt: skip
+_TAG = re.compile("[\U000e0020-\U000e007e]")
+# Where characters stand that may be one with the character before them; other blocks have none.
+_BLOCKS = ((0x300, 0x3100), (0xA600, 0xAC00), (0xFB00, 0xFF00),
+           (0x10100, 0x12000), (0x16A00, 0x17000), (0x1BC00, 0x1F000))  # fmt: skip
+_RARE = re.compile("[\U00010100-\U0001efff]")
+
+
+def _list_joining() -> Iterator[int]:
+    """List what may be one character with the one before it (UAX 15): marks, vowels, parts of Hangul."""
+    yield from (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))
+    for code in (code for block in _BLOCKS for code in range(*block)):
+        parts = unicodedata.decomposition(chr(code)).split()
+        if len(parts) == 2 and parts[0][0] != "<":
+            yield int(parts[1], 16)
+        if unicodedata.combining(chr(code)):
+            yield code
+
+
+def _sequences(codes: Iterable[int]) -> re.Pattern[str]:
+    joining = "".join(map(chr, sorted(codes)))
+    return re.compile(f"(?:[^{joining}]|\\A)[{joining}]+")
+
+
+_JOINING = frozenset(_list_joining())
+_ALL_SEQUENCES = _sequences(_JOINING)  # ten times as slow as the other one
+_SEQUENCES = _sequences(code for code in _JOINING if code <= 0xFFFF)
 
 
 class View(msgspec.Struct, frozen=True):
@@ -76,12 +110,12 @@ class View(msgspec.Struct, frozen=True):
 
 def readings_of(text: str) -> Iterator[str]:
     """Give the texts of all views, without the maps, which cost more than the texts."""
-    reading = text
+    reading = read_latin(text)
     for level in range(_MOST_ESCAPES + 1):
         yield reading
-        if not reading.isascii():
-            yield reading.translate(_NORMAL)
-            yield reading.translate(_LATIN)
+        if not _is_plain(reading):
+            for table in _tables_of(reading):
+                yield _compose(reading.translate(table))
         if "\\" not in reading or level == _MOST_ESCAPES:
             return
         reading = _join_halves(_ESCAPE.sub(_undo, reading))
@@ -89,7 +123,7 @@ def readings_of(text: str) -> Iterator[str]:
 
 def views_of(text: str) -> list[View]:
     """List the views of a text, itself first; there is nothing else for plain ASCII without backslashes."""
-    view = View(text)
+    view = View(read_latin(text))
     views = [view]
     for _ in range(_MOST_ESCAPES):
         if "\\" not in view.text:
@@ -160,7 +194,7 @@ def _read_escape(text: str, match: re.Match[str]) -> tuple[str, int]:
 class _Table(dict[int, str]):
     """Maps code points to what they read as; filled as they are met."""
 
-    def __init__(self, lookalikes: dict[str, str]) -> None:
+    def __init__(self, lookalikes: Mapping[str, str]) -> None:
         super().__init__()
         self._lookalikes = lookalikes
 
@@ -168,7 +202,7 @@ class _Table(dict[int, str]):
         letter = chr(code)
         if letter in self._lookalikes:
             plain = self._lookalikes[letter]
-        elif code < 0x80:
+        elif 0 < code < 0x80:
             plain = letter
         elif letter in _INVISIBLE or unicodedata.category(letter) == "Cf":
             plain = ""
@@ -181,18 +215,34 @@ class _Table(dict[int, str]):
 
 _NORMAL = _Table({})
 _LATIN = _Table(_LOOKALIKES)
+_SPELLED = _Table({chr(code): chr(code - 0xE0000) for code in range(0xE0020, 0xE007F)})
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and "\0" not in text
+
+
+def _tables_of(text: str) -> tuple[_Table, ...]:
+    return (_NORMAL, _LATIN) if _TAG.search(text) is None else (_NORMAL, _LATIN, _SPELLED)
+
+
+def _compose(text: str) -> str:
+    """Make one character of those that are one."""
+    return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
 
 
 def _with_plain(view: View) -> list[View]:
-    if view.text.isascii():
+    if _is_plain(view.text):
         return [view]
     views = [view]
     seen = {view.text}
-    for table in (_NORMAL, _LATIN):
+    for table in _tables_of(view.text):
         text = view.text.translate(table)
-        if text not in seen:
-            seen.add(text)
-            views.append(_translated(view, table, text))
+        composed = _compose(text)
+        if composed not in seen:
+            seen.add(composed)
+            translated = _translated(view, table, text)
+            views.append(translated if composed == text else _composed(translated))
     return views
 
 
@@ -204,3 +254,27 @@ def _translated(view: View, table: _Table, text: str) -> View:
             starts.append(start)
             ends.append(end)
     return View(text, starts, ends, view.undecided, view.half)
+
+
+def _composed(view: View) -> View:
+    """Compose a view's sequences; what comes of one stands for all of it.
+
+    Between sequences nothing composes: together they are what `_compose` makes of the text.
+    """
+    starts, ends = array("q"), array("q")
+    pieces: list[str] = []
+    assert view.starts is not None
+    assert view.ends is not None
+    place = 0
+    sequences = _SEQUENCES if _RARE.search(view.text) is None else _ALL_SEQUENCES
+    for match in sequences.finditer(view.text):
+        letters = unicodedata.normalize("NFC", match[0])
+        pieces += (view.text[place : match.start()], letters)
+        starts += view.starts[place : match.start()]
+        ends += view.ends[place : match.start()]
+        starts.extend([view.starts[match.start()]] * len(letters))
+        ends.extend([view.ends[match.end() - 1]] * len(letters))
+        place = match.end()
+    starts += view.starts[place:]
+    ends += view.ends[place:]
+    return View("".join([*pieces, view.text[place:]]), starts, ends, view.undecided, view.half)

@@ -15,6 +15,7 @@ from raven_proxy import GatewayError
 from raven_proxy.fetcher import send
 from raven_proxy.organizations import Organization
 
+from .charsets import read_latin
 from .judging import Rule
 from .rules import Direction, Webhook
 from .threads import Threads
@@ -60,7 +61,7 @@ async def ask(rule: Rule, texts: Sequence[str], direction: Direction, asker: Ask
         return None
     body = msgspec.json.encode(
         {
-            "texts": texts,
+            "texts": [read_latin(text) for text in texts],
             "direction": direction,
             "requestId": asker.request_id,
             "organizationId": asker.organization_id,

@@ -40,7 +40,11 @@ def seconds(rules: RuleSet, text: str) -> float:
 
 
 @pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize("beyond", ["", "é "], ids=["ascii", "not ascii"])
+@pytest.mark.parametrize(
+    "beyond",
+    ["", "é ", "한글 ", "\u1112\u1161\u11ab ", "e\u0301 ", "\U000110a5\U000110ba "],
+    ids=["ascii", "not ascii", "hangul", "parts of hangul", "marks", "rare marks"],
+)
 def test_a_text_full_of_matches_costs_what_its_length_says(kind: str, beyond: str) -> None:
     """Eight times the text takes some eight times as long, and not sixty-four times."""
     config, words = TYPES[kind]

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from typing import Any
+from unicodedata import combining, decomposition
 
 import pytest
 import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raven_guardrails import views
 from raven_guardrails.finders import make_finder
 from raven_guardrails.judging import RuleSet, make_rule
 from raven_guardrails.patterns import make_needle, tail_of
@@ -44,6 +46,19 @@ PIECES = st.sampled_from(
         "\\u00",
         "\n",
         "🙂",
+        "e",
+        "\u0301",
+        "\u1112",
+        "\u1161",
+        "\u11ab",
+        "か",
+        "\u3099",
+        "ﾞ",
+        "\U000e0041",
+        "\udce9",
+        "\0",
+        "\U000110a5",
+        "\U000110ba",
     ]
 )
 
@@ -52,6 +67,16 @@ PIECES = st.sampled_from(
 def test_readings_are_the_texts_of_views(text: str) -> None:
     """The quick look misses nothing that the careful one would see."""
     assert {view.text for view in views_of(text)} <= set(readings_of(text))
+
+
+def test_all_that_composes_is_known() -> None:
+    """In all of Unicode, where the blocks that are looked through hold most of it."""
+    for code in range(0x300, 0x110000):
+        letter = chr(code)
+        parts = decomposition(letter).split()
+        assert not combining(letter) or code in views._JOINING
+        if len(parts) == 2 and parts[0][0] != "<":
+            assert int(parts[1], 16) in views._JOINING
 
 
 @given(st.lists(PIECES, max_size=12).map("".join))
@@ -200,3 +225,47 @@ def test_a_schema_fetches_nothing_and_takes_linear_time() -> None:
     assert not schema.accepts('{"a": "' + "a" * 50_000 + '!"}')
     assert not schema.accepts("a")
     assert not schema.accepts("[" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("topic", "text"),
+    [
+        ("café", "cafe\u0301"), ("cafe\u0301", "café"), ("한글", "\u1112\u1161\u11ab\u1100\u1173\u11af"),
+        ("\u1112\u1161\u11ab\u1100\u1173\u11af", "한글"), ("ガス", "カ\u3099ス"), ("ガス", "ｶﾞｽ"),
+        ("falcon", "fal\U000e0001con"), ("falcon", "fal\U000e0041con"), ("falcon", "f\ufff3alcon"),
+        ("falcon", "".join(chr(0xE0000 + ord(letter)) for letter in "falcon")),
+        ("é2", "\udce92"), ("Ａ1", "a1"), ("falcon", "f\0a\0l\0c\0o\0n"), ("café", "cafe\0\u0301"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["block_topics", "custom_regex"])
+def test_letters_are_the_same_however_they_are_composed(kind: Any, topic: str, text: str) -> None:
+    """Rules and texts, either way; all of the letters are what has to give way."""
+    if kind == "custom_regex" and topic == "Ａ1":
+        topic = "a1"  # a pattern is written by who knows what it says
+    config = {"topics": [topic]} if kind == "block_topics" else {"patterns": [topic]}
+    declared = Guardrail(name="x", type=kind, action="redact", config=config)
+    rules = RuleSet([make_rule("x", declared)], "input")
+    (one,) = {(f.start, f.end) for f in rules.find(f"no. {text} \\u0041")}
+    assert f"no. {text} "[one[0] : one[1]] == text
+
+
+@pytest.mark.parametrize("text", ["jose\u0301@x.com", "josé@x.com", "x\u030c@x.com", "a@cafe\u0301.com"])
+def test_an_address_has_marks_in_it(text: str) -> None:
+    """However its letters are composed."""
+    declared = Guardrail(name="x", type="pii", action="redact", config={"entities": ["email"]})
+    found = RuleSet([make_rule("x", declared)], "input").find(f"an {text}!")
+    assert (3, 3 + len(text)) in {(one.start, one.end) for one in found}
+
+
+@pytest.mark.parametrize(
+    ("entity", "text", "wanted"),
+    [
+        ("ip", "http://10.1.2.3:80/x 10.1.2.3: no 10.1.2.3:web", ["10.1.2.3"] * 3),
+        ("ip", f"10.1.2.3:80: refused, 10.1.2.3:{'x' * 99}", ["10.1.2.3"] * 2),
+        ("ip", "[2001:db8::1]:80", ["2001:db8::1"]),
+        ("credit_card", "4111\r\n1111\n1111\n1111", ["4111\r\n1111\n1111\n1111"]),
+    ],
+)
+def test_what_stands_beside_and_between_hides_nothing(entity: Any, text: str, wanted: list[str]) -> None:
+    """Ports behind addresses, line ends within numbers of cards."""
+    assert found(Pii(entities=(entity,)), text) == wanted

@@ -244,3 +244,25 @@ def test_a_stream_says_what_the_whole_would(pieces: list[str], name: str) -> Non
 
     text = "Here you are: " * 4 + "".join(pieces) + " and that is all there is to it, so there."
     assert read([text]) == read(["Here you are: " * 4, *pieces, " and that is all there is to it, so there."])
+
+
+@pytest.mark.parametrize(
+    ("topic", "text"),
+    [
+        ("café", "cafe\u0301"),
+        ("한글", "\u1112\u1161\u11ab\u1100\u1173\u11af"),
+        ("ガス", "ｶﾞｽ"),
+        ("ấu", "a\u0302\u0301u"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["block_topics", "custom_regex", "escapes"])
+def test_a_letter_that_comes_in_parts_is_waited_for(kind: Any, topic: str, text: str) -> None:
+    """The "e" of an "é" could be one still; nothing of the word is out before its mark comes."""
+    pattern = "".join(f"\\x{{{ord(letter):x}}}" for letter in topic) if kind == "escapes" else f"(?i){topic}"
+    config = {"topics": [topic]} if kind == "block_topics" else {"patterns": [pattern]}
+    name: Any = "block_topics" if kind == "block_topics" else "custom_regex"
+    declared = Guardrail(name="x", type=name, action="redact", config=config)
+    dialect, media, make = vendors.STREAMS["chat"]
+    stage = make_stage(dialect, media, RuleSet([make_rule("x", declared)], "output"))
+    out = run(stage, make(cut(f"a {text} b", 1)))
+    assert "a [REDACTED] b" in vendors.spelled(out, media)
