@@ -72,7 +72,12 @@ class Routes:
             if method not in _RAW_METHODS:
                 raise _method_not_allowed(_RAW_METHODS)
             return _RAW, {"provider": provider, "endpoint": endpoint}
-        raise NotFound(f"There is nothing at {path}.")
+        raise NotFound(self._greet() if path == "/" else f"There is nothing at {path}.")
+
+    def _greet(self) -> str:
+        """Say where to go to who opens the gateway's address in a browser."""
+        page = "/docs" if "/docs" in self._exact else "/openapi.json"
+        return f"This is Raven Proxy. Its API is described at {page}; clients use the base URL /v1."
 
     def _table(self, path: str) -> dict[str, Face]:
         if "{" not in path:

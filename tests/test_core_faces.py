@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 
-from raven_proxy import ModelInfo
+from raven_proxy import Exchange, Face, ModelInfo, Reply, hookimpl, read_nothing
 from raven_proxy.harness import ADMINISTRATOR, GatewayStarter, RunningGateway
 
 ALIAS = [{"name": "fast", "target": "demo/chat"}, {"name": "team/fast", "target": "demo/chat"}]
@@ -76,6 +77,28 @@ async def test_without_any_model_the_list_is_empty(raven: GatewayStarter) -> Non
         "last_id": None,
     }
     assert ModelInfo(id="x").context_window is None
+
+
+async def test_who_opens_the_address_is_told_where_to_go(raven: GatewayStarter) -> None:
+    """A 404 in the envelope, without a key; a plugin's own page there comes first."""
+    for base, page in ((("openai", "docs"), "/docs"), (("openai",), "/openapi.json")):
+        gateway = await raven(base=base)
+        status, answer = await get(gateway, "/", headers={"Authorization": ""})
+        assert (status, answer["error"]["code"]) == (404, "not_found")
+        words = answer["error"]["message"].replace(";", "").split()
+        assert page in words
+        assert "/v1." in words
+
+    class Console:
+        @hookimpl
+        def register_routes(self, register: Callable[[Face], None]) -> None:
+            async def serve(exchange: Exchange) -> Reply:
+                return Reply(200, {"Content-Type": "application/json"}, b"{}")
+
+            register(Face(name="console", path="/", methods=("GET",), read_call=read_nothing,
+                          json_body=False, public=True, serve=serve))  # fmt: skip
+
+    assert await get(await raven([Console]), "/") == (200, {})
 
 
 async def test_scopes_are_asked_for(raven: GatewayStarter) -> None:
