@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import resource
+import secrets
 import signal
 import socket
 import subprocess
@@ -203,12 +204,12 @@ def _greet(gateway: Gateway, sock: socket.socket) -> None:
         click.echo("No plugin that knows keys is on (auth-keys): every request will be refused.")
         return
     announced = dict(gateway.announcements)
+    _tell_key(gateway, url, announced.get("admin_key"))
     if "setup_token" in announced:
-        click.echo(
-            "To make the first owner, who signs in with a password: POST /auth/setup, once, with\n"
-            f"  Authorization: Bearer {announced['setup_token']}"
-        )
-    key = announced.get("admin_key")
+        _tell_setup(url, announced["setup_token"])
+
+
+def _tell_key(gateway: Gateway, url: str, key: str | None) -> None:
     if key is None:
         from_environment = "RAVEN_ADMIN_KEY" in os.environ
         where = "is the one in RAVEN_ADMIN_KEY" if from_environment else "was shown at the first start"
@@ -222,4 +223,15 @@ def _greet(gateway: Gateway, sock: socket.socket) -> None:
         f"    -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\\n"
         f'    -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}\'\n\n'
         'Add "stream": true to see it stream.\n'
+    )
+
+
+def _tell_setup(url: str, token: str) -> None:
+    password = secrets.token_urlsafe(12)  # who sends the line as it stands is to be safe too
+    click.echo(
+        "To sign in with a password (nobody has to), make the first owner, once, with this token; put in\n"
+        "an address and a password of your own:\n\n"
+        f"  curl {url}/auth/setup \\\n"
+        f"    -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' \\\n"
+        f'    -d \'{{"email": "you@example.com", "password": "{password}"}}\'\n'
     )

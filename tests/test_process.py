@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -99,6 +100,32 @@ async def test_the_printed_curl_answers_as_it_stands(tmp_path: Path) -> None:
             answer = msgspec.json.decode(await reply.read())
         assert answer["choices"][0]["message"]["content"]
         assert await running.ask(stream=True) == 200
+
+
+async def run_in_shell(command: str) -> tuple[int, Any]:
+    """Run a printed curl line; give the status, and what was answered."""
+    if not shutil.which("curl"):
+        pytest.fail("curl is not installed") if os.environ.get("CI") else pytest.skip("curl is not installed")
+    script = command.strip() + " -sS -w '\\n%{http_code}'"
+    process = await asyncio.create_subprocess_exec("sh", "-c", script, stdout=-1, stderr=-1)
+    said, errors = await process.communicate()
+    assert process.returncode == 0, errors
+    answer, _, status = said.decode().rpartition("\n")
+    return int(status), msgspec.json.decode(answer)
+
+
+async def test_the_printed_set_up_works_as_it_stands_and_says_what_then(tmp_path: Path) -> None:
+    """It comes after the key, and makes an owner; sent again it names the command that makes another."""
+    async with serve(tmp_path, "--port", "0") as running:
+        assert running.process.stdout is not None
+        text = (await asyncio.wait_for(running.process.stdout.readuntil(b"}'\n"), 15)).decode()
+        command = text[text.index("  curl ") :]
+        assert (await run_in_shell(command))[0] == 201
+        token = re.search(r"rk_setup_[\w-]+", command)[0]  # type: ignore[index]
+        for credential, status in ((token, 401), (running.key, 409)):
+            again, answer = await run_in_shell(command.replace(token, credential))
+            assert (again, "raven-proxy members add" in answer["error"]["message"]) == (status, True)
+            assert "--operator" in answer["error"]["message"]
 
 
 def has_ipv6() -> bool:

@@ -189,7 +189,11 @@ class Accounts:
         sent = exchange.headers.get("authorization", "").partition(" ")[2]
         digest = sessions.digest_of(sent)
         known = self._setup_digest
-        return _SETUP if known is not None and compare_digest(digest, known) else None
+        if known is not None and compare_digest(digest, known):
+            return _SETUP
+        if sent.startswith(setup.PREFIX):
+            raise Unauthenticated(f"This set-up token is not valid, or was used. {setup.ANOTHER}.")
+        return None
 
     def _choose(self, exchange: Exchange, seats: tuple[Seat, ...]) -> tuple[Seat, Principal]:
         """Give the seat that the request is made from: the path names it, or X-Org-Id, or it is the oldest.

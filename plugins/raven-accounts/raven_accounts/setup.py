@@ -15,8 +15,10 @@ from .members import add_user
 from .sessions import digest_of
 from .shapes import Setup
 
-__all__ = ["check_open", "make_owner", "offer_token", "read_token"]
+__all__ = ["ANOTHER", "PREFIX", "check_open", "make_owner", "offer_token", "read_token"]
 
+PREFIX = "rk_setup_"
+ANOTHER = "On the gateway's machine `raven-proxy members add EMAIL --operator` makes somebody who runs it"
 _OWNER = "SELECT 1 AS found FROM members WHERE organization_id = 'org_default' AND role = 'owner'"
 
 
@@ -28,7 +30,7 @@ async def offer_token(storage: Storage) -> str | None:
             return None
         if await transaction.fetch_one("SELECT 1 AS found FROM setup_tokens"):
             return None
-        token = f"rk_setup_{secrets.token_urlsafe(24)}"
+        token = f"{PREFIX}{secrets.token_urlsafe(24)}"
         sql = "INSERT INTO setup_tokens (digest, created_at) VALUES (?, ?)"
         await transaction.execute(sql, (digest_of(token), int(time.time())))
     return token
@@ -43,7 +45,7 @@ async def read_token(storage: Storage) -> str | None:
 async def check_open(storage: Storage | Transaction) -> None:
     """Refuse where there is an owner already (409)."""
     if await storage.fetch_one(_OWNER):
-        raise Refused("This gateway is set up: it has an owner.", status=409)
+        raise Refused(f"This gateway is set up: it has an owner. {ANOTHER}.", status=409)
 
 
 async def make_owner(transaction: Transaction, wanted: Setup, email: str, digest: str, caller: Caller) -> str:

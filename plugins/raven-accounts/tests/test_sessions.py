@@ -37,6 +37,7 @@ async def test_set_up_makes_the_first_owner_once(house: House) -> None:
     assert (status, me["member"]["email"], me["isOperator"]) == (200, OWNER["email"], True)
     status, body = await house.operator("POST", "/auth/setup", {**OWNER, "email": "b@example.com"})
     assert (status, body["error"]["type"]) == (409, "conflict_error")
+    assert "`raven-proxy members add EMAIL --operator`" in body["error"]["message"]
 
 
 async def test_the_token_of_the_first_start_is_good_once_and_for_that(house: House) -> None:
