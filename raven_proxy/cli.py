@@ -10,6 +10,7 @@ import asyncio
 import os
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def check(config_path: Path | None, plugins_dir: Path | None) -> None:
     click.echo(f"ok: {len(pipeline.plugins)} plugins, {faces} routes, {len(pipeline.upstreams)} upstreams")
 
 
-@main.command("plugins")
+@main.command("plugins", short_help="Show the plugins that are on, and their hooks.")
 @_config_option
 @_plugins_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -135,7 +136,7 @@ def list_plugins(config_path: Path | None, plugins_dir: Path | None, as_json: bo
         click.echo(f"{row['name']:<{width}}  {row['version']:<8}  {', '.join(row['hooks']) or '-'}")
 
 
-@main.command("new-plugin")
+@main.command("new-plugin", short_help="Write a plugin package that installs and is tested.")
 @click.argument("name")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path(), help="Where to put it.")
 def new_plugin(name: str, folder: Path) -> None:
@@ -145,9 +146,22 @@ def new_plugin(name: str, folder: Path) -> None:
     click.echo(f'Then name it in the config: plugins = [..., "{name}"]')
 
 
-@main.command("mock", epilog=f"\b\n{mock.fault_table()}")
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=4010, show_default=True, type=click.IntRange(0, 65535))
+def _fit(table: str) -> str:
+    """Break the long lines of the mock's table for a terminal of 80 columns."""
+    indent = " " * table.splitlines()[0].index("what the mock")
+    lines = (textwrap.wrap(line, 80, subsequent_indent=indent) for line in table.splitlines())
+    return "\n".join(part for line in lines for part in line)
+
+
+@main.command(
+    "mock", short_help="Run a scripted upstream that misbehaves on demand.",
+    epilog=f"\b\n{_fit(mock.fault_table())}",
+)  # fmt: skip
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=4010, show_default=True, type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 picks a free one.",
+)  # fmt: skip
 def mock_command(host: str, port: int) -> None:
     """Run a scripted upstream: an OpenAI-like vendor that misbehaves on demand.
 

@@ -213,7 +213,9 @@ def _tell_key(gateway: Gateway, url: str, key: str | None) -> None:
     if key is None:
         from_environment = "RAVEN_ADMIN_KEY" in os.environ
         where = "is the one in RAVEN_ADMIN_KEY" if from_environment else "was shown at the first start"
-        click.echo(f"The administrator's key {where}; `raven-proxy keys create --admin` makes another.")
+        click.echo(
+            f"The administrator's key {where}; `raven-proxy keys create --admin --name NAME` makes another."
+        )
         return
     upstreams = gateway.pipeline.upstreams
     model = "demo/chat" if "demo" in upstreams else next((m.name for m in gateway.config.models), "MODEL")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import tempfile
+from errno import EADDRINUSE
 from pathlib import Path
 from typing import Any, cast
 
@@ -259,6 +260,7 @@ def listen_on(host: str, port: int) -> socket.socket:
             sock.close()
             raise
     except OSError as error:
-        raise ConfigError(f"listen: {host}:{port}: {error.strerror or error}") from error
+        remedy = "; end what listens there, or choose another --port" if error.errno == EADDRINUSE else ""
+        raise ConfigError(f"listen: {host}:{port}: {error.strerror or error}{remedy}") from error
     sock.setblocking(False)
     return sock

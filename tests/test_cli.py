@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,32 @@ def test_help_names_every_command_and_those_of_plugins() -> None:
     output = run("--help").output
     for command in ("serve", "check", "plugins", "new-plugin", "mock", "keys"):
         assert f"  {command} " in output
+
+
+def every_command(
+    command: click.Command, words: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield words, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from every_command(found, (*words, name))
+
+
+def test_help_fits_a_terminal_of_80_columns() -> None:
+    """No line is longer, no summary is cut off, and every option says what it is for."""
+    commands = dict(every_command(main))
+    assert ("keys", "create") in commands
+    for words, command in commands.items():
+        result = CliRunner().invoke(main, [*words, "--help"], terminal_width=80)
+        assert result.exit_code == 0
+        for line in result.output.splitlines():
+            assert len(line) <= 80, line
+            assert line.startswith("Usage: ") or not line.endswith("..."), line
+        silent = [one.name for one in command.params if isinstance(one, click.Option) and not one.help]
+        assert [name for name in silent if name != "fd"] == [], words
 
 
 def test_the_version_is_the_packages() -> None:

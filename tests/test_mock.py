@@ -850,6 +850,6 @@ def test_the_command_says_that_its_port_is_taken_and_nothing_else() -> None:
 
 
 def test_the_command_shows_the_table_of_faults() -> None:
-    shown = CliRunner().invoke(cli.main, ["mock", "--help"]).output
+    shown = " ".join(CliRunner().invoke(cli.main, ["mock", "--help"]).output.split())
     for line in fault_table().splitlines():
-        assert line.strip() in shown
+        assert " ".join(line.split()) in shown

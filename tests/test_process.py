@@ -155,6 +155,12 @@ async def test_the_key_is_shown_once_and_works_after_a_restart(tmp_path: Path) -
     async with serve(tmp_path, "--port", "0", "--config", config) as second:
         assert second.key == ""
         assert "was shown at the first start" in second.greeting
+        command = re.search("`raven-proxy (.*)`", second.greeting)[1]  # type: ignore[index]
+        made = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "raven_proxy", *command.split(), "--data-dir", str(tmp_path / "data"),
+            env=ENVIRONMENT, stdout=-1,
+        )  # fmt: skip
+        assert b"admin:write" in (await made.communicate())[0]
         assert await second.ask(first.key) == 200
 
 
@@ -290,7 +296,7 @@ async def test_workers_share_the_port_and_one_that_dies_is_replaced(tmp_path: Pa
 @pytest.mark.parametrize(
     ("options", "env", "words"),
     [
-        (["--port", "BUSY"], {}, "Address already in use"),
+        (["--port", "BUSY"], {}, "Address already in use; end what listens there, or choose another --port"),
         (["--host", "no-such-host.invalid"], {}, "listen: no-such-host.invalid:4000: "),
         (["--config", "none.toml"], {}, "none.toml: cannot be read"),
         (["--data-dir", "/proc/none", "--port", "0"], {}, "/proc/none"),

@@ -59,7 +59,8 @@ def _on_database(command: Callable[..., None]) -> Callable[..., None]:
         path = folder / "raven.db"
         if not path.is_file():
             raise click.ClickException(
-                f"there is no database at {path}; name the gateway's data folder with --data-dir or --config"
+                f"there is no database at {path}; name the gateway's data folder with --data-dir or --config "
+                "(the gateway makes it when it is first started)"
             )
         command(path=path, **options)
 
@@ -87,9 +88,11 @@ def list_members(path: Path, organization: str | None) -> None:
         click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-@members_group.command()
+@members_group.command(short_help="Make somebody a member of an organisation.")
 @click.argument("email")
-@click.option("--role", type=click.Choice(ROLES), default="viewer", show_default=True)
+@click.option(
+    "--role", type=click.Choice(ROLES), default="viewer", show_default=True, help="What they may do."
+)
 @click.option("--name", default="", help="What they are called.")
 @click.option("--organization", default=DEFAULT, show_default=True, help="Id of the organisation.")
 @click.option("--operator", is_flag=True, help="An owner of org_default who runs the gateway.")

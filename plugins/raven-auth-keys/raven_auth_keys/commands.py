@@ -65,7 +65,10 @@ def _on_database(command: Callable[..., None]) -> Callable[..., None]:
 
 @keys_group.command()
 @click.option("--name", required=True, help="What the key is for.")
-@click.option("--environment", type=click.Choice(["live", "test"]), default="live", show_default=True)
+@click.option(
+    "--environment", type=click.Choice(["live", "test"]), default="live", show_default=True,
+    help="What it begins with: rk_live_ or rk_test_.",
+)  # fmt: skip
 @click.option(
     "--scope",
     "scopes",
@@ -83,7 +86,10 @@ def _on_database(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--tpd", "rate_limit_tpd", type=_COUNT, help="Tokens per day.")
 @click.option("--max-concurrency", type=_COUNT, help="Requests at the same time.")
 @click.option("--plan", help="Name of a plan in the config.")
-@click.option("--on-disconnect", type=click.Choice(["cancel", "drain"]), default="cancel", show_default=True)
+@click.option(
+    "--on-disconnect", type=click.Choice(["cancel", "drain"]), default="cancel", show_default=True,
+    help="When its client leaves, end the request, or read the reply to its end.",
+)  # fmt: skip
 @click.option("--ip", "ip_allowlist", multiple=True, help="CIDR it may be used from; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_on_database

@@ -21,8 +21,8 @@ from raven_proxy.storage import SQLiteStorage, Storage
 from . import ledger
 from .budgets import BudgetStore
 from .exchanges import MIGRATIONS
-from .journal import Segment, read_records
 from .pricing import dollars
+from .segment import Segment, read_records
 
 __all__ = ["Finding", "audit", "reconcile"]
 
@@ -40,7 +40,7 @@ class Finding(msgspec.Struct, frozen=True):
         return self.by_entries - self.by_exchanges
 
 
-@click.command()
+@click.command(short_help="Say where ledger and exchanges differ.")
 @click.option(
     "--config", "config_path", envvar="RAVEN_CONFIG", type=click.Path(path_type=Path, dir_okay=False),
     help="TOML file that names the data folder. [env: RAVEN_CONFIG]",

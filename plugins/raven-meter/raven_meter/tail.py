@@ -33,7 +33,7 @@ class Refused(Exception):
     """The gateway said no; the message is for people, in plain characters."""
 
 
-@click.command()
+@click.command(short_help="Follow the requests of a running gateway as they end.")
 @click.option("--url", default="http://127.0.0.1:4000", show_default=True, help="Where the gateway is.")
 @click.option(
     "--key", envvar="RAVEN_ADMIN_KEY", help="A key with the scope admin:read. [env: RAVEN_ADMIN_KEY]"

@@ -19,7 +19,7 @@ def catalogue() -> None:
     """Models, context windows and prices that the gateway knows."""
 
 
-@catalogue.command()
+@catalogue.command(short_help="Make the catalogue file from the installed price library.")
 @click.option(
     "--output", type=click.Path(dir_okay=False, path_type=Path), default=_PACKAGED, show_default=False,
     help="Write here instead of into the installed package.",
@@ -40,7 +40,7 @@ def refresh(output: Path) -> None:
     )
 
 
-@catalogue.command()
+@catalogue.command(short_help="Show what is known of a model of a provider.")
 @click.argument("provider")
 @click.argument("model")
 def show(provider: str, model: str) -> None:
