@@ -50,7 +50,7 @@ class Catalogue:
         if found is None:
             found = self._find(name)
             if not found:
-                raise _unknown(name)
+                raise self._unknown(name)
             if len(self._resolved) < _CACHE_SIZE:  # names come from clients: bounded
                 self._resolved[name] = found
         return found
@@ -65,7 +65,7 @@ class Catalogue:
         if match is None:
             match = self._match(holding, name)
             if not match.own and not match.others:
-                raise _unknown(name)
+                raise self._unknown(name)
             holding.keep(name, match)
         return holding.pick(match, brings_key=brings_key)
 
@@ -103,6 +103,15 @@ class Catalogue:
                 if name not in seen and may_call(principal, name, (Candidate(upstream, name),)):
                     seen[name] = upstream.describe(name)
         return list(seen.values())
+
+    def _unknown(self, name: str) -> InvalidRequest:
+        prefix = name.partition("/")[0]
+        why = f"The model {name!r} is unknown here"
+        if prefix != name and prefix in self.holdings.providers:
+            why += f", as no upstream of the provider {prefix!r} is set up"
+        return InvalidRequest(
+            f"{why}; GET /v1/models lists the ones you may call.", code="model_not_found", param="model"
+        )
 
     def _find(self, name: str) -> tuple[Candidate, ...]:
         if name in self._aliases:
@@ -172,14 +181,6 @@ class Catalogue:
 
 def _has(upstream: Upstream, model: str) -> bool:
     return upstream.offers(model) or upstream.lists(model)
-
-
-def _unknown(name: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"The model {name!r} is unknown here; GET /v1/models lists the ones you may call.",
-        code="model_not_found",
-        param="model",
-    )
 
 
 def may_call(principal: Principal, name: str | None, candidates: Iterable[Candidate]) -> bool:

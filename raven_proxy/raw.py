@@ -52,7 +52,10 @@ def find_raw_face(exchange: Exchange) -> Face:
         name, holding_of(exchange), brings_key="x-provider-key" in exchange.headers
     )
     if not candidates:
-        raise NotFound(f"There is no provider or upstream named {name!r}.")
+        if name in exchange.pipeline.catalogue.holdings.providers:
+            raise NotFound(f"No upstream of the provider {name!r} is set up here.")
+        hint = " The base URL ends in /v1: write that once." if name == "v1" else ""
+        raise NotFound(f"There is no provider or upstream named {name!r}.{hint}")
     if _PROXY_KEY.search(exchange.request.raw_path):
         raise InvalidRequest(
             "A proxy key stands in the query; send it in the Authorization header.", param="query"

@@ -72,12 +72,18 @@ class Routes:
             if method not in _RAW_METHODS:
                 raise _method_not_allowed(_RAW_METHODS)
             return _RAW, {"provider": provider, "endpoint": endpoint}
-        raise NotFound(self._greet() if path == "/" else f"There is nothing at {path}.")
+        raise NotFound(self._guide(path))
 
-    def _greet(self) -> str:
-        """Say where to go to who opens the gateway's address in a browser."""
-        page = "/docs" if "/docs" in self._exact else "/openapi.json"
-        return f"This is Raven Proxy. Its API is described at {page}; clients use the base URL /v1."
+    def _guide(self, path: str) -> str:
+        """Say that nothing is there, and where to go: to who opens the gateway's address in a browser, and
+        to whose client has a base URL without /v1, or with a slash at its end.
+        """
+        if path == "/":
+            page = "/docs" if "/docs" in self._exact else "/openapi.json"
+            return f"This is Raven Proxy. Its API is described at {page}; clients use the base URL /v1."
+        plain = path.rstrip("/")
+        near = next((one for one in (plain, f"/v1{plain}", f"{plain}s") if one in self._exact), None)
+        return f"There is nothing at {path}." + (f" Did you mean {near}?" if near else "")
 
     def _table(self, path: str) -> dict[str, Face]:
         if "{" not in path:
@@ -100,7 +106,8 @@ def check_path(target: str) -> str:
     if path.startswith(("/v1/models/", "/api/v1/models/")):
         judged = re.sub("%2[fF]", "-", path)
     if not _SAFE_PATH.fullmatch(judged) or _AMBIGUOUS.search(judged):
-        raise InvalidRequest("The request path is ambiguous or not in plain form.")
+        why = ': write single slashes, not "//"' if "//" in path else ""
+        raise InvalidRequest(f"The request path is ambiguous or not in plain form{why}.")
     return path
 
 

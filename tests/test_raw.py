@@ -55,6 +55,27 @@ async def test_an_endpoint_that_nobody_knows_is_opaque(
     assert faces.seen == [expected]
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("openai", "No upstream of the provider 'openai' is set up here."),
+        ("opnai", "There is no provider or upstream named 'opnai'."),
+        ("v1", "The base URL ends in /v1: write that once."),
+    ],
+)
+async def test_who_names_no_upstream_is_told_why(raven: GatewayStarter, name: str, words: str) -> None:
+    """A provider without an upstream, a typing error, and a base URL with /v1 twice are told apart."""
+    gateway = await raven()
+    async with gateway.client.post(f"/v1/{name}/chat/completions", json={}) as reply:
+        assert reply.status == 404
+        assert words in (await reply.json())["error"]["message"]
+    question = {"model": f"{name}/m", "messages": [{"role": "user", "content": "Hi"}]}
+    async with gateway.client.post("/v1/chat/completions", json=question) as reply:
+        said = (await reply.json())["error"]["message"]
+        assert reply.status == 400
+        assert ("no upstream of the provider 'openai' is set up" in said) == (name == "openai")
+
+
 async def test_a_repeated_model_is_refused(raven: GatewayStarter, upstream: MockUpstream) -> None:
     """Two readers could take two models from it."""
     gateway = await raven(upstreams=[upstream])

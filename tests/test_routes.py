@@ -34,6 +34,20 @@ def test_named_segments_are_matched_and_path_segments_may_hold_slashes() -> None
         ROUTES.find("GET", "/tasks/a/b/steps/2")
 
 
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("/chat/completions", "/v1/chat/completions"), ("/v1/chat/completion", "/v1/chat/completions"),
+        ("/v1/chat/completions/", "/v1/chat/completions"), ("/models", "/v1/models"), ("/nothing", None),
+    ],
+)  # fmt: skip
+def test_a_base_url_that_is_nearly_right_is_told_what_is(path: str, near: str | None) -> None:
+    with pytest.raises(NotFound) as refusal:
+        ROUTES.find("GET", path)
+    said = refusal.value.message.partition(" Did you mean ")[2]
+    assert said == (f"{near}?" if near else "")
+
+
 def test_head_is_served_as_get() -> None:
     assert ROUTES.find("HEAD", "/v1/models") == (MODELS, {})
 
