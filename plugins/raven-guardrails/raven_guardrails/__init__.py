@@ -148,7 +148,8 @@ class Guardrails:
                 )
             else:
                 dialect = exchange.face.dialect.name
-                body = await judge_reply(body, dialect, rules, report, asker, answers=answers)
+                kind = exchange.content_type
+                body = await judge_reply(body, kind, dialect, rules, report, asker, answers=answers)
             exchange.reply_body = body
         finally:
             exchange.response_headers.update(report.headers())

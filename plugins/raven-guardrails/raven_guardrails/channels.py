@@ -16,7 +16,7 @@ from .frames import Frame
 from .judging import Edit, Found, RuleSet, edit, edits_of
 from .passages import note_found
 from .report import Report
-from .texts import Slot
+from .slots import Slot
 from .views import views_of
 
 __all__ = ["Channel"]

@@ -12,8 +12,8 @@ from .judging import RuleSet
 from .replies import judge_answers
 from .report import Report
 from .shapes import Key, Shape
+from .slots import Slot
 from .stage import Hold, write
-from .texts import Slot
 
 __all__ = ["judge_stream"]
 

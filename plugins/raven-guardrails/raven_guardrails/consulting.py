@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .charsets import read_latin
 from .judging import Rule, RuleSet
 from .report import Report, blocked
-from .texts import Slot
+from .slots import Slot
 from .webhooks import Asker, ask
 
 __all__ = ["Asker", "consult"]
@@ -33,8 +34,9 @@ async def consult(rules: RuleSet, slots: Sequence[Slot], asker: Asker, report: R
             if rule.action == "block" or answer.texts is None:
                 raise blocked(rule, rules.direction)
             for slot, text in zip(slots, answer.texts, strict=True):
-                changed |= text != slot.text
-                slot.write(text)
+                if text != read_latin(slot.text):  # it was asked about the text as it reads
+                    changed = True
+                    slot.write(text)
     return changed
 
 

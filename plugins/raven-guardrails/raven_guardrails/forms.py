@@ -5,7 +5,6 @@ Read with the parser that the faces for images and sound use, fed once, so that 
 
 from __future__ import annotations
 
-import codecs
 import re
 from urllib.parse import unquote
 
@@ -14,13 +13,15 @@ from python_multipart.multipart import MultipartParser
 
 from raven_proxy import InvalidRequest
 
-from .texts import Passage, Slot, is_text
+from .charsets import charset_of, encode_text, read_text
+from .slots import Passage, Slot
 
 __all__ = ["Form", "read_form"]
 
 _BOUNDARY = re.compile(r";\s*boundary\s*=\s*(?:\"([^\"\\]*)\"|([^\s;\",]+))", re.IGNORECASE)
 _PLAIN = frozenset({b"binary", b"8bit", b"7bit"})
 _DISPOSITION = b"content-disposition"
+_BYTES = dict.fromkeys(range(0xDC80, 0xDD00), "x")  # what is no UTF-8
 
 
 class Form:
@@ -29,11 +30,11 @@ class Form:
     def __init__(self, body: bytes) -> None:
         self._body = body
         self._texts: dict[int, str] = {}
-        self._spans: list[tuple[int, int, str, str]] = []  # start, end, charset, the text as it came
+        self._spans: list[tuple[int, int, str | None, str]] = []  # start, end, charset, the text as it came
         self.has_lengths = False
 
-    def add(self, start: int, end: int, text: str, charset: str = "utf-8") -> None:
-        """Add one text that stands at a span of the body."""
+    def add(self, start: int, end: int, text: str, charset: str | None = "utf-8") -> None:
+        """Add one text that stands at a span of the body. Without a charset it cannot be written there."""
         self._texts[len(self._spans)] = text
         self._spans.append((start, end, charset, text))
 
@@ -50,7 +51,9 @@ class Form:
         for index, (start, end, charset, before) in sorted(enumerate(self._spans), key=lambda one: one[1]):
             if self._texts[index] == before:
                 continue
-            pieces += (self._body[place:start], self._texts[index].encode(charset, "replace"))
+            if charset is None:
+                raise InvalidRequest("In the name of a part nothing can be redacted.", param="body")
+            pieces += (self._body[place:start], encode_text(self._texts[index], charset))
             place = end
         return b"".join([*pieces, self._body[place:]])
 
@@ -70,12 +73,15 @@ def read_form(body: bytes, content_type: str) -> Form:
     return form
 
 
-def _readable(disposition: bytes) -> str:
-    """Give a part's names as people read them; as they stand, where that would change what they are."""
-    plain = disposition.decode("utf-8", "replace")
-    readable = unquote(plain)
-    is_same = readable.count('"') == plain.count('"') and readable.isprintable() and "\\" not in readable
-    return readable if is_same else plain
+def _readable(disposition: str) -> str:
+    """Give a part's names as people read them."""
+    return unquote(disposition, errors="surrogateescape")
+
+
+def _is_same(plain: str, readable: str) -> bool:
+    """Say whether a part's names stay what they are if they are written as people read them."""
+    bare = readable.translate(_BYTES)
+    return readable.count('"') == plain.count('"') and bare.isprintable() and "\\" not in readable
 
 
 class _Reader:
@@ -98,6 +104,7 @@ class _Reader:
         self._name = self._span = (0, 0)
         self._part: tuple[int, int] | None = None
         self._is_file = False
+        self._kind = ""
 
     def _field(self, _: bytes, start: int, end: int) -> None:
         self._name, self._span = (start, end), (end, end)
@@ -110,7 +117,15 @@ class _Reader:
         value = self._body[slice(*self._span)]
         if name == _DISPOSITION:
             self._is_file = b"filename" in value.lower()
-            self._form.add(*self._span, _readable(value), "utf-8")
+            plain = value.decode("utf-8", "surrogateescape")
+            readable = _readable(plain)
+            if _is_same(plain, readable):
+                self._form.add(*self._span, readable)
+            else:
+                self._form.add(*self._span, plain)
+                self._form.add(*self._span, readable, None)
+        elif name == b"content-type":
+            self._kind = value.decode("latin-1")
         elif name == b"content-length":
             self._form.has_lengths = True
         elif name == b"content-transfer-encoding" and value.strip().lower() not in _PLAIN:
@@ -124,14 +139,8 @@ class _Reader:
         if self._part is None:
             return
         data = self._body[slice(*self._part)]
-        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and len(data) % 2 == 0:
-            try:
-                self._form.add(*self._part, data.decode("utf-16"), "utf-16")
-                return
-            except UnicodeDecodeError:
-                pass
-        text = is_text(data)
+        text = read_text(data, self._kind)
         if text is not None:
-            self._form.add(*self._part, text)
+            self._form.add(*self._part, text, charset_of(data))
         elif not self._is_file:
             raise InvalidRequest("A field of the form is not valid UTF-8.", param="body")

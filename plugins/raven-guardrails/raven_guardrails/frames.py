@@ -20,6 +20,8 @@ import msgspec
 from raven_proxy import UpstreamError
 from raven_proxy.sse import Event, EventReader, encode_event
 
+from .charsets import charset_of, decode_text, encode_text, errors_of, is_declared_text
+
 __all__ = ["Frame", "Framer", "is_plain_text", "open_framer"]
 
 _decode = msgspec.json.Decoder().decode
@@ -83,7 +85,8 @@ def open_framer(content_type: str, *, is_array: bool = False) -> Framer | None:
         return _Messages()
     if is_array:
         return _Array()
-    return None if kind.startswith(_MEDIA) else _Text()
+    is_text = is_declared_text(kind)
+    return None if kind.startswith(_MEDIA) and not is_text else _Text(is_declared=is_text)
 
 
 def read_document(data: bytes, wrap: Callable[[bytes], bytes]) -> tuple[Any, Callable[[Any], bytes]]:
@@ -91,7 +94,8 @@ def read_document(data: bytes, wrap: Callable[[bytes], bytes]) -> tuple[Any, Cal
     try:
         document = _decode(data)
     except (msgspec.DecodeError, RecursionError, ValueError):
-        return [data.decode("utf-8", "replace")], lambda texts: wrap(texts[0].encode())
+        text = data.decode("utf-8", "surrogateescape")
+        return [text], lambda texts: wrap(texts[0].encode("utf-8", "surrogateescape"))
     if isinstance(document, str):
         return [document], lambda texts: wrap(_encode(texts[0]))
     return document, lambda changed: wrap(_encode(changed))
@@ -261,35 +265,33 @@ def _event_name(headers: bytes) -> str:
 
 
 class _Text:
-    """Text of no known form; what turns out not to be text passes."""
+    """Text of no known form; media pass. Which it is, and in what charset, its beginning tells."""
 
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
+    def __init__(self, *, is_declared: bool) -> None:
+        self._is_declared = is_declared
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._charset = "utf-8"
         self._raw = b""
         self._is_media = False
 
     def feed(self, data: bytes) -> list[Frame]:
-        if self._is_media:
-            return [Frame(data)]
-        return self._read(data, final=False)
+        if self._decoder is None and data and not self._is_media:
+            self._is_media = decode_text(data, is_declared=self._is_declared) is None
+            self._charset = charset_of(data)
+            self._decoder = codecs.getincrementaldecoder(self._charset)(errors_of(self._charset))
+        return [Frame(data)] if self._is_media else self._read(data, final=False)
 
     def close(self) -> list[Frame]:
         return [] if self._is_media else self._read(b"", final=True)
 
     def _read(self, data: bytes, *, final: bool) -> list[Frame]:
+        if self._decoder is None:
+            return []
         raw = self._raw + data
-        try:
-            if b"\0" in data:
-                raise UnicodeDecodeError("utf-8", data, 0, 1, "not text")
-            text = self._decoder.decode(data, final)
-        except UnicodeDecodeError:
-            self._is_media = True
-            self._raw = b""
-            return [Frame(raw)] if raw else []
-        held = self._decoder.getstate()[0]
-        self._raw = raw[len(raw) - len(held) :] if held else b""
-        whole = raw[: len(raw) - len(held)] if held else raw
-        return [Frame(whole, [text], lambda texts: texts[0].encode())] if text else []
+        text = self._decoder.decode(data, final)
+        self._raw = b"" if final else self._decoder.getstate()[0]
+        whole = raw[: len(raw) - len(self._raw)]
+        return [Frame(whole, [text], lambda texts: encode_text(texts[0], self._charset))] if text else []
 
 
 def _check(pending: bytes) -> None:

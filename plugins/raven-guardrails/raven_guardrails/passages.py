@@ -10,7 +10,7 @@ import msgspec
 
 from .judging import Edit, Found, RuleSet, edit, edits_of
 from .report import Report, blocked
-from .texts import Passage
+from .slots import Passage
 
 __all__ = ["check_lengths", "edit_json", "judge_passages", "note_found"]
 

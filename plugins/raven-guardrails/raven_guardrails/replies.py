@@ -7,11 +7,13 @@ from typing import Any
 import msgspec
 
 from .answers import answers_of
+from .charsets import charset_of, encode_text, read_text
 from .consulting import Asker, consult
 from .judging import RuleSet
 from .passages import check_lengths, judge_passages
 from .report import Report, blocked
-from .texts import Passage, is_text, list_passages
+from .slots import Passage
+from .texts import list_passages
 
 __all__ = ["drop_logprobs", "judge_answers", "judge_document", "judge_reply"]
 
@@ -19,16 +21,18 @@ _decode = msgspec.json.Decoder().decode
 
 
 async def judge_reply(
-    body: bytes, dialect: str, rules: RuleSet, report: Report, asker: Asker, *, answers: bool
+    body: bytes, kind: str, dialect: str, rules: RuleSet, report: Report, asker: Asker, *, answers: bool
 ) -> bytes:
-    """Judge a JSON reply, or a text; give it as it may go out. `answers` says whether it is a model's answer.
+    """Judge a JSON reply, or a text; give it as it may go out.
+
+    `kind` is the media type that it has, `answers` says whether it is a model's answer.
 
     Raises Forbidden (`guardrail_blocked`). Bytes that are no text are media, and pass.
     """
     if len(body) > rules.most_at_once:
-        passages, document, is_json = await asker.threads.run(_judge_body, body, rules, report)
+        passages, document, is_json = await asker.threads.run(_judge_body, body, kind, rules, report)
     else:
-        passages, document, is_json = _judge_body(body, rules, report)
+        passages, document, is_json = _judge_body(body, kind, rules, report)
     if rules.webhooks:
         await consult(rules, [one[0] for one in passages if len(one) == 1], asker, report)
     if answers:
@@ -39,15 +43,15 @@ async def judge_reply(
             judge_answers(said, rules, report)
     if not any(slot.changed for passage in passages for slot in passage):
         return body
-    return msgspec.json.encode(document) if is_json else document[0].encode()
+    return msgspec.json.encode(document) if is_json else encode_text(document[0], charset_of(body))
 
 
-def _judge_body(body: bytes, rules: RuleSet, report: Report) -> tuple[list[Passage], Any, bool]:
+def _judge_body(body: bytes, kind: str, rules: RuleSet, report: Report) -> tuple[list[Passage], Any, bool]:
     """Give the passages, what they are in, and whether that is JSON: a text stands in a list."""
     document = _read(body)
     is_json = document is not None
     if document is None:
-        text = is_text(body)
+        text = read_text(body, kind)
         document = [text] if text is not None else []
     return judge_document(document, rules, report), document, is_json
 

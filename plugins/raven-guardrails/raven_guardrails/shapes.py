@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from .texts import Slot, is_wordless
+from .slots import Slot
+from .texts import is_wordless
 
 __all__ = ["EVERYTHING", "PLAIN", "Key", "Reading", "Shape", "shape_of"]
 
