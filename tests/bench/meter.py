@@ -129,7 +129,8 @@ async def _limit(storage: SQLiteStorage) -> None:
 
 async def _journal(count: int) -> float:
     """Give what the two appends alone cost, records as they are written now."""
-    from raven_meter.journal import Journal, Segment, read_records
+    from raven_meter.journal import Journal
+    from raven_meter.segment import Segment, read_records
 
     with tempfile.TemporaryDirectory() as folder:
         storage = await SQLiteStorage.open(Path(folder) / "raven.db")

@@ -1,7 +1,6 @@
 """The journal: what was admitted and how it ended, on disk before anybody waits for a database.
 
-A folder of segments, each appended to by one process, which holds a lock on it. A record is one line: the
-CRC-32 of its JSON in hexadecimal, a space, the JSON. `os.write` on a file opened with O_APPEND survives
+A folder of segments, each appended to by one process, which holds a lock on it. What was appended survives
 the end of the process at once; what survives a loss of power is `fsync`'s affair:
 
     never      what the kernel had not written yet is lost (Linux: up to 30 s)
@@ -12,42 +11,23 @@ the end of the process at once; what survives a loss of power is `fsync`'s affai
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
 import itertools
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
-from zlib import crc32
 
-import msgspec
 import structlog
 
-__all__ = ["Fsync", "Journal", "Segment", "read_records"]
+from .segment import Segment
+
+__all__ = ["Fsync", "Journal"]
 
 Fsync = Literal["never", "interval", "always"]
 
 _log = structlog.get_logger("raven_meter.journal")
-_encode = msgspec.json.Encoder().encode
 _names = itertools.count()
-
-
-class Segment:
-    """One file that this process appends to, or an orphan that nobody does any more."""
-
-    __slots__ = ("fd", "path", "records")
-
-    def __init__(self, path: Path, fd: int) -> None:
-        self.path = path
-        self.fd = fd
-        self.records = 0
-
-    def remove(self) -> None:
-        """Delete it: all that it holds is in the database."""
-        self.path.unlink(missing_ok=True)
-        os.close(self.fd)
 
 
 class Journal:
@@ -85,14 +65,8 @@ class Journal:
 
     def append(self, record: Any) -> None:
         """Write one record. Raises OSError (a full disk): then it is not on the books."""
-        text = _encode(record)
-        line = b"%08x %b\n" % (crc32(text), text)
         segment = self._segment
-        written = os.write(segment.fd, line)
-        if written != len(line):  # the disk is full: half a line would spoil the next one too
-            os.ftruncate(segment.fd, os.lseek(segment.fd, 0, os.SEEK_END) - written)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        segment.records += 1
+        segment.append(record)
         if self._fsync == "always":
             os.fdatasync(segment.fd)
         self._is_dirty = True
@@ -101,6 +75,7 @@ class Journal:
         """Begin a new segment, if anything stands in this one; the old one waits to be discarded."""
         if self._segment.records:
             old, self._segment = self._segment, self._open()
+            old.seal()
             self._kept.append(old)
 
     def orphans(self) -> list[Segment]:
@@ -140,40 +115,14 @@ class Journal:
         for segment in self._kept:
             os.close(segment.fd)
         if self._segment.records:
+            self._segment.seal()
             os.close(self._segment.fd)
         else:
             self._segment.remove()
 
     def _open(self) -> Segment:
         name = f"{time.time_ns():020d}-{os.getpid()}-{next(_names)}.log"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         fd = os.open(self._folder / name, flags, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return Segment(self._folder / name, fd)
-
-
-def read_records(segment: Segment) -> Iterator[Any]:
-    """Give the records of a segment, decoded, in the order in which they were written.
-
-    A last line that is torn is passed over: its writer died in the middle of it, and what it was about
-    was not answered yet. A damaged line elsewhere is passed over too, and said so.
-    """
-    with segment.path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            record = _read(line)
-            if record is not None:
-                yield record
-            elif line.endswith(b"\n"):
-                _log.error("a journal record is damaged", segment=segment.path.name, line=number)
-
-
-def _read(line: bytes) -> Any:
-    digits, _, text = line.partition(b" ")
-    if not text.endswith(b"\n") or len(digits) != 8:
-        return None
-    try:
-        if int(digits, 16) != crc32(text[:-1]):
-            return None
-        return msgspec.json.decode(text)
-    except (ValueError, msgspec.MsgspecError, RecursionError):
-        return None

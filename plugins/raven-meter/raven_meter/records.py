@@ -22,8 +22,9 @@ from raven_proxy.providers import estimate_tokens
 from raven_proxy.storage import Storage
 
 from .exchanges import COLUMNS, INSERT, RowIds, insert
-from .journal import Journal, Segment, read_records
+from .journal import Journal
 from .pricing import cost_nano
+from .segment import Segment, read_records
 from .tariffs import Tariffs
 
 __all__ = ["admitted", "finished", "progress", "recover"]

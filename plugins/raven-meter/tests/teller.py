@@ -125,6 +125,8 @@ class Teller:
             with suppress(asyncio.CancelledError):
                 await asyncio.gather(*meter._background, return_exceptions=True)
             for segment in (meter._journal._segment, *meter._journal._kept):
+                if segment._window is not None:
+                    segment._window.close()
                 os.close(segment.fd)
         self.meters.clear()
         for task in self.storage._background:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raven_meter.journal import Journal, read_records
+from raven_meter.journal import Journal
+from raven_meter.segment import read_records
 
 
 def read_all(journal: Journal) -> list[object]:
@@ -129,26 +130,66 @@ def test_a_full_disk_is_an_error_and_not_a_record(tmp_path: Path) -> None:
         journal.append({"n": 1})
 
 
-def test_a_disk_that_fills_up_in_the_middle_of_a_record_costs_that_record_alone(tmp_path: Path) -> None:
-    """What goes on the books later, when there is room again, does not stick to half a line."""
+def test_a_disk_that_fills_up_costs_no_record_that_was_acknowledged(tmp_path: Path) -> None:
+    """What was refused is not there, and what goes on the books later, with room again, is."""
     code = (
         "import resource, sys; from pathlib import Path; from raven_meter.journal import Journal\n"
         "journal = Journal(Path(sys.argv[1]), 'never')\n"
         "_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard)); refused = 0\n"
-        "for n in range(10):\n"
-        "    try: journal.append({'n': n})\n"
-        "    except OSError: refused += 1\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard)); taken = []\n"
+        "for n in range(400):\n"
+        "    try: journal.append({'n': n, 'text': 'x' * 999}); taken.append(n)\n"
+        "    except OSError: pass\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))\n"
-        "journal.append({'n': 99}); print(refused)\n"
+        "journal.append({'n': 999}); print(*taken, 999)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
+    taken = [int(number) for number in done.stdout.split()]
     journal = Journal(tmp_path)
     found = [record["n"] for record in read_all(journal)]  # type: ignore[index]
-    assert int(done.stdout) == 5
-    assert found == [0, 1, 2, 3, 4, 99]
+    assert 200 < len(taken) < 400
+    assert found == taken
     journal.close()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 600_000), max_size=12), st.booleans())
+def test_records_of_any_length_find_room(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], dies: bool
+) -> None:
+    """Longer than a window, or across the border of two; also if nobody lived to cut off the room left."""
+    folder = tmp_path_factory.mktemp("journal")
+    journal = Journal(folder)
+    for length in lengths:
+        journal.append({"n": length, "text": "x" * length})
+    if dies:
+        assert not lengths or journal._segment._window is not None
+        if journal._segment._window is not None:
+            journal._segment._window.close()
+        os.close(journal._segment.fd)  # its lock ends with it, and nothing else is done
+    else:
+        journal.close()
+    after = Journal(folder)
+    assert read_all(after) == [{"n": length, "text": "x" * length} for length in lengths]
+    after.close()
+
+
+def test_a_page_that_a_loss_of_power_emptied_costs_what_stood_there(tmp_path: Path) -> None:
+    """The kernel writes pages in any order: zeros can stand before records that are whole."""
+    journal = Journal(tmp_path)
+    for number in range(200):
+        journal.append({"n": number, "text": "x" * 100})
+    journal.close()
+    [path] = tmp_path.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + bytes(4096) + whole[8192:])
+    after = Journal(tmp_path)
+    found = [record["n"] for record in read_all(after)]  # type: ignore[index]
+    lost = set(range(200)) - set(found)
+    assert 30 < len(lost) < 40
+    assert found == sorted(found)
+    after.close()
 
 
 @pytest.mark.parametrize("fsync", ["interval", "always"])

@@ -288,7 +288,7 @@ class Books(RuleBasedStateMachine):
 
     @invariant()
     def nobody_overspends(self) -> None:
-        """Beyond a limit goes only what estimates missed, and what was spent when the limit was set."""
+        """Beyond a limit goes only what estimates missed, and what was spent or held when it was set."""
         for name, limit in self.limits.items():
             budget = next((one for one in self.budgets.values() if one.id == name), None)
             if budget is not None or name.startswith("spent:"):
@@ -434,7 +434,9 @@ class Books(RuleBasedStateMachine):
 
     def set_limit(self, name: str, amount: int) -> None:
         budget = next((one for one in self.budgets.values() if one.id == name), None)
-        self.limits[name] = Limit(amount, self.spent_of(name, budget)[1])
+        counter = budget.counter(self.clock.now) if budget else name
+        held = sum(self.admitted[one][1] for one in self.under_way if counter in self.admitted[one][2])
+        self.limits[name] = Limit(amount, self.spent_of(name, budget)[1] + held)
 
 
 def price(prompt: int, completion: int, prices: tuple[str, str], exchange: Exchange | None) -> int:

@@ -8,7 +8,6 @@ so do counters that cannot be: unrecorded or uncounted, nothing goes to a provid
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,8 @@ from typing import Any
 import msgspec
 import pytest
 from raven_meter import ledger
-from raven_meter.journal import Journal, Segment, read_records
+from raven_meter.journal import Journal
+from raven_meter.segment import Segment, read_records
 
 from raven_proxy import ConfigError, GatewayError, backlog
 from raven_proxy.counters import Claim
@@ -140,26 +140,25 @@ async def test_t87_a_slow_database_holds_up_nobody(start: Any, monkeypatch: pyte
     await bank.check_invariants()
 
 
-async def test_t87_a_full_disk_refuses_until_there_is_room(start: Any, upstream: Any) -> None:
+async def test_t87_a_full_disk_refuses_until_there_is_room(
+    start: Any, upstream: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """503 at once, nothing upstream, nothing held; what was under way is charged; no restart is needed."""
     bank = await start()
-    meter = next(p.instance for p in bank.gateway.gateway.pipeline.plugins if p.name == "meter")
-    segment = meter._journal._segment
     upstream.script(reply(delay_s=0.4))
     running = asyncio.ensure_future(bank.chat())  # noqa: TID251
     await upstream.wait_until(lambda: len(upstream.seen) == 1)
-    room, segment.fd = segment.fd, os.open("/dev/full", os.O_WRONLY)
-    began = time.perf_counter()
-    status, _, body = await bank.chat()
-    assert time.perf_counter() - began < PATIENCE_S
-    error = msgspec.json.decode(body)["error"]
-    assert (status, error["code"]) == (503, "service_unavailable")
-    assert "journal" not in error["message"]
-    assert (await running)[0] == 200
-    assert len(upstream.seen) == 1
-    assert await bank.credits() == ("0.98", "0")
-    os.close(segment.fd)
-    segment.fd = room
+    with monkeypatch.context() as patch:
+        patch.setattr(Segment, "append", _full)
+        began = time.perf_counter()
+        status, _, body = await bank.chat()
+        assert time.perf_counter() - began < PATIENCE_S
+        error = msgspec.json.decode(body)["error"]
+        assert (status, error["code"]) == (503, "service_unavailable")
+        assert "journal" not in error["message"]
+        assert (await running)[0] == 200
+        assert len(upstream.seen) == 1
+        assert await bank.credits() == ("0.98", "0")
     await ask(bank, 200)
     assert await bank.credits() == ("0.96", "0")
     await bank.check_invariants()

@@ -71,8 +71,21 @@ def read_catalog(path: str | None, former: Sized = ()) -> dict[str, OperatorMode
     except OSError as error:
         raise ConfigError(f"catalog: {path}: {error.strerror or error}") from error
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        what = re.sub(r"matching regex .*?(?= - at|$)", 'such as "0.15"', str(error))
-        raise ConfigError(f"catalog: {path}: {what}") from None
+        what = re.sub(r"matching regex .*?(?= - at|$)", 'such as "0.15", not negative', str(error))
+        raise ConfigError(f"catalog: {path}: {_name_model(path, what)}") from None
+
+
+def _name_model(path: str, what: str) -> str:
+    """Name the first model whose entry is no `OperatorModel`, where there is one."""
+    message, place, rest = what.partition(" - at `$[...]")
+    if not place:
+        return what
+    for name, entry in msgspec.json.decode(Path(path).read_bytes(), type=dict[str, msgspec.Raw]).items():
+        try:
+            msgspec.json.decode(entry, type=OperatorModel)
+        except msgspec.ValidationError:
+            return f"{name!r}: {rest.strip('.`')}: {message}" if rest.strip(".`") else f"{name!r}: {message}"
+    return what
 
 
 def find(models: Mapping[str, OperatorModel], provider: str, model: str) -> OperatorModel | None:
