@@ -6,21 +6,21 @@ imports a plugin: a plugin's own table is kept raw and decoded by `plugins.build
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from .errors import ConfigError
 from .headers import Network
+from .tables import decode_table
 
 __all__ = [
     "BUILT_IN_PLANS", "FIRST_PARTY", "Config", "ModelAlias", "Plan", "Secret", "UpstreamConfig",
@@ -34,7 +34,6 @@ FIRST_PARTY = (
 )  # fmt: skip
 """Entry-point names of this project's own plugins, in their default order of call."""
 
-T = TypeVar("T")
 Seconds = Annotated[float, Meta(gt=0)]
 Size = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=1, le=2**53)]
@@ -58,7 +57,8 @@ class Secret(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
         try:
             value = Path(self.file or "").read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"the secret file {self.file} cannot be read: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"the secret file {self.file} cannot be read: {reason}") from error
         if not value:
             raise ConfigError(f"the secret file {self.file} is empty")
         return value
@@ -185,7 +185,7 @@ def load(path: str | Path | None, **overrides: Any) -> Config:
     table: dict[str, Any] = {}
     if path is not None:
         try:
-            table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            table = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))  # some editors add a mark
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
                 f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
@@ -206,13 +206,21 @@ def _anchor(table: dict[str, Any], folder: Path) -> None:
     """Read the file's relative paths from its own folder, so that every command means the same place."""
     table.setdefault("data_dir", "data")
     upstreams = table.get("upstreams")
-    places: list[tuple[Any, str]] = [(table, "data_dir"), (table, "plugins_dir")]
-    for upstream in upstreams if isinstance(upstreams, list) else ():
-        if isinstance(upstream, dict):
-            places += [(upstream, "ca_file"), (upstream.get("key"), "file")]
+    places: list[tuple[Any, str]] = [(table, name) for name in ("data_dir", "plugins_dir", "catalog")]
+    if isinstance(upstreams, list):
+        places += [(upstream, "ca_file") for upstream in upstreams if isinstance(upstream, dict)]
+    places += [(secret, "file") for secret in _secrets_in([upstreams, table.get("plugin")])]
     for holder, name in places:
-        if isinstance(holder, dict) and isinstance(holder.get(name), str):
+        if isinstance(holder.get(name), str):
             holder[name] = str(folder / holder[name])
+
+
+def _secrets_in(value: Any) -> Iterator[dict[str, Any]]:
+    """Find every `{ file = "path" }`, at any depth."""
+    if isinstance(value, dict) and value.keys() == {"file"}:
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _secrets_in(inner)
 
 
 def _check(config: Config) -> None:
@@ -235,56 +243,3 @@ def _check(config: Config) -> None:
     for alias in config.models:
         if not alias.all_targets():
             raise ConfigError(f"[[models]] {alias.name}: set target or targets")
-
-
-def decode_table(table: dict[str, Any], kind: type[T], where: str) -> T:
-    """Decode a TOML table into a Struct, strictly.
-
-    Raises ConfigError: an unknown key comes with the nearest known one.
-    """
-    try:
-        return msgspec.convert(table, kind, strict=True)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {_explain(error, kind)}") from None
-
-
-def _explain(error: msgspec.ValidationError, kind: Any) -> str:
-    text = str(error)
-    message, _, path = text.partition(" - at `$")
-    path = path.rstrip("`").lstrip(".")
-    unknown = re.search(r"unknown field `([^`]*)`", message)
-    place = f"[{path}] " if path else ""
-    if unknown is None:
-        remedy = ""
-        if path.endswith("key"):
-            remedy = '; a secret is written { env = "NAME" } or { file = "path" }, never as it is'
-        elif path.endswith("log_level"):
-            remedy = "; use debug, info, warning or error"
-        elif path.endswith("strategy"):
-            remedy = "; use priority"
-        elif path.endswith("counters"):
-            remedy = "; use auto, process or machine"
-        return f"{path or 'the file'}: {message[0].lower()}{message[1:]}{remedy}"
-    known = _fields_at(kind, path)
-    near = difflib.get_close_matches(unknown[1], known, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(sorted(known))}"
-    return f"{place}unknown key {unknown[1]!r}{hint}"
-
-
-def _fields_at(kind: Any, path: str) -> list[str]:
-    info: Any = msgspec.inspect.type_info(kind)
-    for name in re.findall(r"[A-Za-z_]\w*", path):
-        if isinstance(info, msgspec.inspect.StructType):
-            info = next((f.type for f in info.fields if f.encode_name == name), info)
-        while not isinstance(info, msgspec.inspect.StructType):
-            if isinstance(info, msgspec.inspect.VarTupleType | msgspec.inspect.ListType):
-                info = info.item_type
-            elif isinstance(info, msgspec.inspect.DictType):
-                info = info.value_type
-            elif isinstance(info, msgspec.inspect.UnionType):
-                info = next(
-                    (t for t in info.types if isinstance(t, msgspec.inspect.StructType)), info.types[0]
-                )
-            else:
-                return []
-    return [field.encode_name for field in info.fields]

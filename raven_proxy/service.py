@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import tempfile
 from errno import EADDRINUSE
@@ -60,6 +61,7 @@ class Service:
         So `raven-proxy check` finds what only a start would: a broken catalogue, a plan that is not there.
         Raises ConfigError.
         """
+        _check_folder(Path(self._load().data_dir))
         with tempfile.TemporaryDirectory(prefix="raven-check-") as folder:
             self._overrides = {**self._overrides, "data_dir": folder}
             gateway = await self.start(discover=False)
@@ -72,6 +74,7 @@ class Service:
             raise ConfigError("aiohttp runs without its C parser; install a binary wheel of aiohttp")
         config = self._load()
         data_dir = Path(config.data_dir)
+        _check_folder(data_dir)
         try:
             data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -246,6 +249,17 @@ def _limit_sending(sock: socket.socket, timeout_s: float) -> None:
     if option is not None:
         with contextlib.suppress(OSError):  # no TCP
             sock.setsockopt(socket.IPPROTO_TCP, option, int(timeout_s * 1000))
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a data folder that is none, or in which nothing can be made. Raises ConfigError."""
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not there.is_dir():
+        raise ConfigError(f"data_dir: {there} is not a folder; name another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"data_dir: {there} cannot be written to; name another, or give this user the right"
+        )
 
 
 def listen_on(host: str, port: int) -> socket.socket:

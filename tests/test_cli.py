@@ -110,6 +110,8 @@ def test_check_says_what_is_wrong_in_one_line(tmp_path: Path, config: str, words
     ("config", "words"),
     [
         ('plugins = ["meter"]\ncatalog = "none.json"', "none.json"),
+        ('data_dir = "raven.toml"', "raven.toml is not a folder; name another"),
+        ('data_dir = "raven.toml/data"', "raven.toml is not a folder; name another"),
         ('plugins = ["meter"]\ncatalog = "broken.json"', "broken.json"),
         ('plugins = ["meter"]\ncatalog = "negative.json"', "negative.json"),
         ('plugins = ["limits"]\n[plugin.limits]\ndefault_plan = "gold"', "gold"),

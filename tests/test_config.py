@@ -40,6 +40,20 @@ def test_relative_paths_are_read_from_the_files_folder(tmp_path: Path) -> None:
     assert config.upstreams[0].ca_file == str(tmp_path / "ca.pem")
 
 
+def test_relative_paths_are_so_at_any_depth(tmp_path: Path) -> None:
+    """The catalogue, and the secrets of plugins and of an upstream's options; a mark at the start is none."""
+    config = load(write(tmp_path, "\ufeff" + """
+        catalog = "prices.json"
+        plugin.alerts.smtp.password = { file = "smtp" }
+        plugin.webhooks.endpoints = [{ url = "https://x", secret = { file = "/etc/hook" } }]
+        upstreams = [{ name = "a", provider = "b", options = { access_key_id = { file = "aws" } } }]
+    """))  # fmt: skip
+    assert config.catalog == str(tmp_path / "prices.json")
+    assert config.plugin["alerts"]["smtp"]["password"] == {"file": str(tmp_path / "smtp")}
+    assert config.plugin["webhooks"]["endpoints"][0]["secret"] == {"file": "/etc/hook"}
+    assert config.upstreams[0].options["access_key_id"] == {"file": str(tmp_path / "aws")}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -63,6 +77,11 @@ def test_relative_paths_are_read_from_the_files_folder(tmp_path: Path) -> None:
             "'a' is empty or used twice",
         ),
         ("[[models]]\nname=''\ntarget='a/b'", "'' is empty or used twice"),
+        ("plans.gold.rpm = 5", "[plans.gold] unknown key 'rpm'"),
+        (
+            "plans.a.requests_per_day = 1\nplans.gold.requests_per_day = -1",
+            "plans.gold.requests_per_day: expected",
+        ),
         ("[[models]]\nname='fast'", "[[models]] fast: set target or targets"),
         (
             "[[upstreams]]\nname='a'\nprovider='b'\nkey={ env='RAVEN_NO_SUCH' }",

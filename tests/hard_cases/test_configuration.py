@@ -44,6 +44,8 @@ WRONG_CONFIGS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "negative": ({"max_concurrency": -1}, ["max_concurrency"]),
     "a plugin's limit": ({"plugin": {"openai": {"timeout_s": -1}}}, ["[plugin.openai]", "timeout_s"]),
     "not a level": ({"log_level": "loud"}, ["log_level"]),
+    "a plan's figure": ({"plans": {"gold": {"tokens_per_day": -1}}}, ["plans.gold.tokens_per_day"]),
+    "no data folder": ({"data_dir": "raven.toml"}, ["data_dir", "raven.toml is not a folder"]),
     "listen without port": ({"listen": "127.0.0.1"}, ["listen"]),
     "listen on a port too high": ({"listen": "127.0.0.1:70000"}, ["listen"]),
     "no network": ({"trusted_proxies": ["10.0.0.0/33"]}, ["trusted_proxies", "10.0.0.0/33"]),

@@ -174,8 +174,8 @@ async def test_the_operators_word_goes_over_the_packaged_one(raven, tmp_path, up
     [
         (b"{", "truncated"),
         ({"m": {"inpt": "1"}}, "inpt"),
-        ({"m": {"input": 0.15}}, "$['m'].input|$[...].input"),
-        ({"m": {"input": "-1"}}, "such as"),
+        ({"m": {"input": 0.15}}, "'m': input: Expected `str"),
+        ({"n": {}, "m": {"input": "-1"}}, "'m': input: Expected `str` such as \"0.15\", not negative"),
         ({"m": {"input": "1e3"}}, "such as"),
         ({"m": {"context_window": 0}}, "context_window"),
         ([], "object"),
