@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from .frames import Frame
-from .judging import Edit, Found, RuleSet, edit, edits_of
+from .judging import MARK, Edit, Found, RuleSet, edit, edits_of
 from .passages import note_found
 from .report import Report
 from .slots import Slot
@@ -78,7 +78,7 @@ class Channel:
             until, decided = self._decide(found, before, until, is_over=is_over)
             note_found(rules, decided, report)
         for one in edits_of(decided):
-            self._add_edit(one, before)
+            self._add_edit(one, before, rules)
         self.settled = self._base + max(before, until)
         self._release()
 
@@ -100,15 +100,23 @@ class Channel:
         self._noted = max(self._noted, self._base + max(watched, default=0))
         return until, decided
 
-    def _add_edit(self, one: Edit, before: int) -> None:
+    def _add_edit(self, one: Edit, before: int, rules: RuleSet) -> None:
         start = self._base + max(one.start, before)
         end = self._base + one.end
         replacement = one.replacement
+        if not replacement.strip() and self._may_join(start, rules):
+            replacement = MARK
         if self._edits and self._edits[-1].end == start and one.start < before:
             replacement = ""  # the rest of what was too long to wait for
         elif self._is_json and not _is_inside(self._text[: start - self._base], self._in_string):
             replacement = f'"{replacement}"'
         self._edits.append(Edit(start, end, replacement))
+
+    def _may_join(self, start: int, rules: RuleSet) -> bool:
+        """Say whether what goes out before a place could be a match together with what comes behind it."""
+        edits = [Edit(one.start - self._base, one.end - self._base, one.replacement) for one in self._edits]
+        (left,) = edit([self._text[: start - self._base]], [one for one in edits if one.end > 0])
+        return rules.undecided(left, views_of(left), self._cap) < len(left)
 
     def _release(self) -> None:
         """Write the pieces that are decided, and forget what is no longer needed."""

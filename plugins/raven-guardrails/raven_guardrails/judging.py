@@ -16,9 +16,11 @@ from .rules import Action, Direction, Guardrail, JsonSchema, MaxLength, Webhook,
 from .schemas import Schema
 from .views import View, readings_of, views_of
 
-__all__ = ["Edit", "Found", "Rule", "RuleSet", "edit", "edits_of", "make_rule"]
+__all__ = ["MARK", "Edit", "Found", "Rule", "RuleSet", "edit", "edits_of", "make_rule"]
 
 
+MARK = "[REDACTED]"
+"""What stands for what was redacted, where a guardrail says nothing else."""
 _BETWEEN = "\n\x01\n"  # between texts that are looked at together; a border on both sides
 # Bytes that are judged where everybody else waits meanwhile: some milliseconds at the very most.
 _MOST_AT_ONCE = 16 * 1024
@@ -37,7 +39,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     applies_to: str
     priority: int = 100
     shadow: bool = False
-    replacement: str = "[REDACTED]"
+    replacement: str = MARK
     finder: Finder | None = None
     most: int | None = None
     schema: Schema | None = None
@@ -60,7 +62,7 @@ def make_rule(rule_id: str, declared: Guardrail) -> Rule:
         applies_to=declared.applies_to,
         priority=declared.priority,
         shadow=declared.shadow,
-        replacement=getattr(config, "replacement", "[REDACTED]"),
+        replacement=getattr(config, "replacement", MARK),
         finder=make_finder(config),
         most=config.max_characters if isinstance(config, MaxLength) else None,
         schema=Schema(config.schema) if isinstance(config, JsonSchema) else None,

@@ -8,14 +8,15 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from .judging import Edit, Found, RuleSet, edit, edits_of
+from .judging import MARK, Edit, Found, RuleSet, edit, edits_of
 from .report import Report, blocked
 from .slots import Passage
 
-__all__ = ["check_lengths", "edit_json", "judge_passages", "note_found"]
+__all__ = ["check_lengths", "edit_json", "judge_passages", "note_found", "redact"]
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _OPENERS = ("{", "[")
+_MOST_ROUNDS = 3
 
 
 def judge_passages(rules: RuleSet, passages: Iterable[Passage], report: Report) -> bool:
@@ -26,19 +27,61 @@ def judge_passages(rules: RuleSet, passages: Iterable[Passage], report: Report) 
     passages = list(passages)
     if not rules.may_find("".join([slot.text for slot in passage]) for passage in passages):
         return False
-    changed = False
-    for passage in passages:
-        pieces = [slot.text for slot in passage]
-        edits = edits_of(note_found(rules, rules.find("".join(pieces), is_brief=True), report))
+    changed = [passage for passage in passages if _judge(rules, passage, report)]
+    if changed:
+        for passage in passages:  # what each of the texts lost may have made something of them together
+            if len(passage) > 1 and any(slot.changed for slot in passage):
+                _ = _judge(rules, passage, report, is_again=True)
+    return bool(changed)
+
+
+def _judge(rules: RuleSet, passage: Passage, report: Report, *, is_again: bool = False) -> bool:
+    pieces = [slot.text for slot in passage]
+    found = _find_left(rules, pieces) if is_again else rules.find("".join(pieces), is_brief=True)
+    edits = edits_of(note_found(rules, found, report))
+    if not edits:
+        return False
+    texts = redact(rules, pieces, edits, report)
+    for slot, text in zip(passage, texts, strict=True):
+        slot.write(text)
+    return True
+
+
+def redact(rules: RuleSet, pieces: Sequence[str], edits: Sequence[Edit], report: Report) -> list[str]:
+    """Apply edits to what the pieces are when joined, and again where that made a match of what was left.
+
+    From the second time on a mark stands for what goes, so that nothing is joined; what cannot be settled
+    so goes as a whole. Raises Forbidden, if something for one that blocks came of it.
+    """
+    texts = _apply(pieces, edits)
+    for _ in range(_MOST_ROUNDS):
+        left = _find_left(rules, texts)
+        edits = edits_of(note_found(rules, left, report))
         if not edits:
-            continue
-        changed = True
-        if len(pieces) == 1 and pieces[0].lstrip()[:1] in _OPENERS:
-            passage[0].write(edit_json(pieces[0], edits))
-        else:
-            for slot, text in zip(passage, edit(pieces, edits), strict=True):
-                slot.write(text)
-    return changed
+            return texts
+        texts = _apply(texts, [Edit(one.start, one.end, MARK) for one in edits])
+    return texts if not edits_of(_find_left(rules, texts)) else [MARK, *[""] * (len(texts) - 1)]
+
+
+def _find_left(rules: RuleSet, texts: Sequence[str]) -> list[Found]:
+    """Find what is in texts that were redacted, but for what somebody put there to stand for something."""
+    text = "".join(texts)
+    own = {MARK, *(rule.replacement for rule in rules.finding)}
+    found = [one for one in rules.find(text, is_brief=True) if one.rule.enforces]
+    return [one for one in found if not any(_is_within(one, text, replacement) for replacement in own)]
+
+
+def _is_within(one: Found, text: str, replacement: str) -> bool:
+    size = len(replacement)
+    return (
+        one.end - one.start <= size and text.find(replacement, max(0, one.end - size), one.start + size) >= 0
+    )
+
+
+def _apply(pieces: Sequence[str], edits: Sequence[Edit]) -> list[str]:
+    if len(pieces) == 1 and pieces[0].lstrip()[:1] in _OPENERS and not pieces[0].startswith(MARK):
+        return [edit_json(pieces[0], edits)]
+    return edit(pieces, edits)
 
 
 def note_found(rules: RuleSet, found: Sequence[Found], report: Report) -> Sequence[Found]:
@@ -72,7 +115,7 @@ def edit_json(text: str, edits: Sequence[Edit]) -> str:
     (result,) = edit([text], quoted)
     if _is_json(text) and not _is_json(result):
         result = msgspec.json.encode({"redacted": edits[0].replacement}).decode()
-    return result if _is_json(result) or not _is_json(text) else '"[REDACTED]"'
+    return result if _is_json(result) or not _is_json(text) else f'"{MARK}"'
 
 
 def _is_json(text: str) -> bool:

@@ -7,7 +7,11 @@ from typing import Literal
 
 import msgspec
 
-from .judging import Edit, Found, Rule, RuleSet, edit, edits_of
+from raven_proxy import Forbidden
+
+from .judging import Found, Rule, RuleSet, edits_of
+from .passages import redact
+from .report import Report
 from .webhooks import Asker, ask
 
 __all__ = ["Tried", "TriedAll", "try_rules"]
@@ -38,12 +42,10 @@ class TriedAll(msgspec.Struct):
 
 async def try_rules(rules: RuleSet, texts: Sequence[str], asker: Asker, *, asks: bool) -> TriedAll:
     """Judge texts as parts of one message, in a thread; with `asks` by webhooks too."""
-    whole = "".join(texts)
-    counts, edits = await asker.threads.run(_judge, rules, whole)
-    redacted = edit(texts, edits)
+    counts, redacted = await asker.threads.run(_judge, rules, texts)
     tried: list[Tried] = []
     blocks = False
-    changed = bool(edits)
+    changed = redacted != list(texts)
     for rule in rules.rules:
         count, was_asked = counts[rule], True
         if rule.webhook is not None:
@@ -70,9 +72,18 @@ async def try_rules(rules: RuleSet, texts: Sequence[str], asker: Asker, *, asks:
     return TriedAll("redacted" if changed else "passed", redacted, tried)
 
 
-def _judge(rules: RuleSet, text: str) -> tuple[dict[Rule, int], list[Edit]]:
-    found = rules.find(text)
-    return {rule: _count(rule, text, found) for rule in rules.rules}, edits_of(found)
+def _judge(rules: RuleSet, texts: Sequence[str]) -> tuple[dict[Rule, int], list[str]]:
+    whole = "".join(texts)
+    found = rules.find(whole)
+    counts = {rule: _count(rule, whole, found) for rule in rules.rules}
+    edits = edits_of(found)
+    if not edits:
+        return counts, list(texts)
+    report = Report()
+    try:
+        return counts, redact(rules, texts, edits, report)
+    except Forbidden:  # of what was left
+        return {rule: counts[rule] or report.found.get((rules.direction, rule), 0) for rule in counts}, []
 
 
 def _count(rule: Rule, text: str, found: Sequence[Found]) -> int:

@@ -227,7 +227,8 @@ async def test_tokens_cannot_be_judged(
 
 @pytest.mark.parametrize(
     "disposition",
-    ['name="file"; filename="br\xfbl\xe9.txt"', 'name="br%FBl%E9"; filename="a falcon"', 'name="file"; filename="caf\xe9 a %66alcon.txt"',
+    ['name="file"; filename="br\xfbl\xe9.txt"', 'name="br%FBl%E9"; filename="a falcon"',
+     'name="file"; filename="caf\xe9 a %66alcon.txt"',
      'name="a %66alcon"', 'name="a %66alcon%0A"', 'name="a\\b %66alcon"'],
 )  # fmt: skip
 async def test_names_of_parts(raven: Any, upstream: MockUpstream, disposition: str) -> None:
