@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from raven_proxy import ConfigError, Exchange, Stage, hookimpl
+from raven_proxy import ConfigError, Exchange, Stage, UpstreamError, hookimpl
 from raven_proxy.documents import is_collected, is_json
 from raven_proxy.findings import Finding
 from raven_proxy.gateway import Gateway
@@ -22,6 +22,7 @@ from raven_proxy.resources import Resource
 
 from .answers import is_answering
 from .collected import judge_stream
+from .errors import judge_error
 from .explain import explain
 from .frames import Framer, is_plain_text, open_framer
 from .judging import RuleSet, make_rule
@@ -101,7 +102,7 @@ class Guardrails:
         try:
             body = await judge_request(exchange, policy.input, report, self._asker(exchange))
         finally:
-            exchange.response_headers.update(report.headers())
+            report.tell(exchange.response_headers)
         if body is not None:
             exchange.replace_body(body)
 
@@ -120,7 +121,7 @@ class Guardrails:
             return None
         report.run(rules, "watched")
         report.is_staged = True
-        exchange.response_headers.update(report.headers())
+        report.tell(exchange.response_headers)
         hold = self._hold(exchange, rules, report)
         stage = Holding(framer, hold) if rules.is_enforcing else Watching(framer, hold)
         if not rules.watches_all:
@@ -152,7 +153,21 @@ class Guardrails:
                 body = await judge_reply(body, kind, dialect, rules, report, asker, answers=answers)
             exchange.reply_body = body
         finally:
-            exchange.response_headers.update(report.headers())
+            report.tell(exchange.response_headers)
+
+    @hookimpl(tryfirst=True)  # before anybody writes down what the provider said
+    def settle_exchange(self, exchange: Exchange) -> None:
+        """Judge what a provider says of an error; the client has not got it yet."""
+        error, report, rules = exchange.error, exchange.notes.get(_NOTE), self._output(exchange)
+        if error is None or report is None or rules is None:
+            return
+        is_upstreams = isinstance(error, UpstreamError)
+        report.run_on_error(rules, is_upstreams=is_upstreams)
+        try:
+            if is_upstreams:
+                judge_error(error, rules, report)
+        finally:
+            report.tell(exchange.response_headers)
 
     @hookimpl
     async def explain_exchange(self, exchange: Exchange) -> list[Finding]:

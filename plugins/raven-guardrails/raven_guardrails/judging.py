@@ -46,6 +46,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     webhook: Webhook | None = None
 
     @property
+    def is_stored(self) -> bool:
+        """Whether it is an organisation's own, and does not stand in the gateway's config."""
+        return self.id.startswith("guard_")
+
+    @property
     def enforces(self) -> bool:
         """Whether it may refuse or change something."""
         return not self.shadow and self.action in ("block", "redact")

@@ -80,6 +80,7 @@ class Hold:
 
     def _judge(self, frame: Frame) -> None:
         rules, report = self._rules, self._report
+        report.has_watched = True
         reading = self._shape.read(frame.document, frame.name)
         self._judge_rest(frame, reading)
         if rules.lengths:
