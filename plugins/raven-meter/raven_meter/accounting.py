@@ -24,7 +24,7 @@ from .books import Books
 from .estimates import estimate_nano, largest_usage
 from .exchanges import INSERT, RowIds, make_row
 from .keeper import Keeper
-from .pricing import ONE, Tariff, dollars
+from .pricing import ONE, Tariff, cost_nano, dollars
 from .tariffs import Tariffs
 
 __all__ = ["Accounting"]
@@ -39,9 +39,12 @@ class Admission(msgspec.Struct):
     """What an exchange was admitted with: the moment its charge is booked to, and what it holds."""
 
     at: float
+    first: Candidate | None = None  # where it goes if nothing fails, and the prices there
+    tariff: Tariff | None = None
     prompt: int | None = None  # its body's bound, once that was asked for
     held: int = 0
     counters: tuple[str, ...] = ()
+    version: int | None = None  # of the books that `counters` are all of
     is_recorded: bool = False
     recorded: Candidate | None = None  # the attempt that the journal knows of
 
@@ -82,9 +85,12 @@ class Accounting:
         admission = exchange.notes[_NOTE] = Admission(time.time())
         if exchange.face.dialect.is_free:
             return
-        tariffs = [self.tariff_of(exchange, candidate) for candidate in exchange.candidates]
-        bounds = self._books.bounds(principal, admission.at)
+        tariffs = [self.tariff_of(exchange, one) for one in exchange.candidates]
+        if tariffs:
+            admission.first, admission.tariff = exchange.candidates[0], tariffs[0]
+        version, bounds = self._books.version, self._books.bounds(principal, admission.at)
         if not bounds.counters:
+            admission.version = version
             return
         self.check_bounded(exchange)
         estimate = self.estimate(exchange, tariffs, admission.prompt_of(exchange))
@@ -93,7 +99,7 @@ class Accounting:
         denial = await self._gateway.counters.take(bounds.claims(estimate))
         if denial is not None:
             raise self._books.refusal(denial)
-        admission.held, admission.counters = estimate, bounds.counters
+        admission.held, admission.counters, admission.version = estimate, bounds.counters, version
 
     def record_admission(self, exchange: Exchange) -> None:
         """Write down to whom it goes. Raises GatewayError (503): unrecorded, it does not go."""
@@ -113,8 +119,9 @@ class Accounting:
             self._assume_usage(exchange)
         if exchange.outcome is Outcome.CANCELLED and exchange.usage is None:
             _charge_prompt(exchange)
-        exchange.cost_nano = cost = self._tariffs.price(exchange, rate_multiplier=self.rate_of(principal))
-        at = admission.at if isinstance(admission, Admission) else None
+        admission = admission if isinstance(admission, Admission) else None
+        exchange.cost_nano = cost = self._price(exchange, admission, self.rate_of(principal))
+        at = None if admission is None else admission.at
         if cost is not None and exchange.candidate is not None and not exchange.stream:
             exchange.response_headers["X-Raven-Cost"] = dollars(cost)
         row = make_row(exchange, self._ids.next(), cost, at)
@@ -124,16 +131,29 @@ class Accounting:
             return
         if cost:
             self._books.note(exchange.id, principal, cost, time.time() if at is None else at)
-        if isinstance(admission, Admission):
+        if admission is not None:
             self._give_back(admission, principal, cost or 0)
 
     def _give_back(self, admission: Admission, principal: Principal, cost: int) -> None:
         """End the hold; what began to bound the caller since is charged too."""
-        held, now = admission.counters, self._books.bounds(principal, admission.at).counters
+        held = admission.counters
         if held:
             self._gateway.tasks.begin(self._books.settle(held, admission.held, cost), "settle")
+        if admission.version == self._books.version:
+            return
+        now = self._books.bounds(principal, admission.at).counters
         if now is not held and (new := [name for name in now if name not in held]):
             self._gateway.tasks.begin(self._books.settle(new, 0, cost), "settle")
+
+    def _price(self, exchange: Exchange, admission: Admission | None, rate: Decimal) -> int | None:
+        """Price what was used, in nano-dollars; None where no price is known."""
+        candidate, usage = exchange.candidate, exchange.usage
+        if candidate is None or usage is None:
+            return 0
+        tariff = admission.tariff if admission is not None and candidate is admission.first else None
+        if tariff is None and (model := candidate.model or exchange.model) is not None:
+            tariff = self._tariffs.find(candidate.upstream.preset, model)
+        return cost_nano(usage, tariff, rate_multiplier=rate) if tariff is not None else None
 
     def tariff_of(self, exchange: Exchange, candidate: Candidate) -> Tariff | None:
         """Find what a candidate costs; None where it may cost nothing. Raises InvalidRequest."""

@@ -66,6 +66,7 @@ class Books:
 
     def __init__(self, storage: Storage, counters: Counters) -> None:
         self.prepaid = False
+        self.version = 0  # rises when what bounds anybody changes
         self._storage = storage
         self._counters = counters
         self._budgets: list[Budget] = []
@@ -89,6 +90,7 @@ class Books:
             # From here to the end nothing waits: no charge falls between the ledger and the counters.
             self._budgets, self._granted = budgets, granted
             self._kept.clear()
+            self.version += 1
             self._loaded = {name for name, _ in counted}
             totals = booked()
             if totals:

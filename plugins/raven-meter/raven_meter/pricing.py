@@ -141,6 +141,8 @@ def _has_units(usage: Usage) -> bool:
 
 def dollars(nano: int) -> str:
     """Write nano-dollars as a decimal string in US dollars, without needless zeros."""
+    if 0 < nano < NANO:  # on the way of most requests
+        return f"0.{nano:09d}".rstrip("0")
     whole, rest = divmod(abs(nano), NANO)
     text = f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
     return f"-{text}" if nano < 0 else text

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Literal
 
-from raven_proxy import Exchange
-
 from .catalogue import PackagedCatalogue, operator
-from .pricing import ONE, OWN, Tariff, cost_nano, tariff_of
+from .pricing import OWN, Tariff, tariff_of
 
 __all__ = ["Tariffs"]
 
@@ -44,12 +41,3 @@ class Tariffs:
         own = operator.find(self._own, provider, model)
         is_own = own is not None and any(own.price(kind) is not None for kind in (*OWN, "multiplier"))
         return "operator" if is_own else "catalog"
-
-    def price(self, exchange: Exchange, *, rate_multiplier: Decimal = ONE) -> int | None:
-        """Price what an exchange used, in nano-dollars; None where no price is known."""
-        candidate, usage = exchange.candidate, exchange.usage
-        if candidate is None or usage is None:
-            return 0
-        model = candidate.model or exchange.model
-        tariff = self.find(candidate.upstream.preset, model) if model is not None else None
-        return cost_nano(usage, tariff, rate_multiplier=rate_multiplier) if tariff is not None else None
