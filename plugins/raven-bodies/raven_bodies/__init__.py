@@ -1,20 +1,21 @@
 """The plugin `bodies`: keeps what was asked and answered, where the operator chose that. By default nothing.
 
-It stands last in the order of plugins: what guardrails took out is not there to be kept. Reading takes an
-administrator and is noted in the audit log.
+It comes last wherever it stands: what guardrails took out is not there to be kept, nor what did not come
+past all of them. Reading takes an administrator and is noted in the audit log.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 import structlog
 from msgspec import Meta
 
 from raven_proxy import Exchange, Face, NotFound, Outcome, Refused, Reply, Stage, hookimpl, read_nothing
+from raven_proxy.documents import is_collected
 from raven_proxy.faces import Doc
 from raven_proxy.gateway import Gateway
 from raven_proxy.resources.routes import caller_of, reply_json
@@ -48,6 +49,12 @@ class Shown(msgspec.Struct, kw_only=True, rename="camel"):
     request: Body
     response: Body
     error: str | None
+
+
+class _Passed(msgspec.Struct):
+    """What stands in an exchange's notes: it came past the gates. `reply` is a copy of what went out."""
+
+    reply: Copy | None = None
 
 
 class Bodies:
@@ -99,13 +106,28 @@ class Bodies:
         await self._tasks.settle(1.0)
         await self._shelf.flush()
 
-    @hookimpl
+    @hookimpl(trylast=True)
+    async def check_request(self, exchange: Exchange) -> None:
+        """Note that a request came past every gate: its text was judged, and is as it was redacted."""
+        if self._config.keep != "none" and exchange.face.serve is None:
+            exchange.notes[_NOTE] = _Passed()
+
+    @hookimpl(trylast=True)
     def open_stage(self, exchange: Exchange) -> Stage | None:
-        """Copy the reply, if it may have to be kept."""
-        if self._config.keep == "none" or exchange.principal is None or exchange.face.serve is not None:
+        """Copy a stream, if it may have to be kept."""
+        passed: _Passed | None = exchange.notes.get(_NOTE)
+        if passed is None or is_collected(exchange):
             return None
-        copy = exchange.notes[_NOTE] = Copy(self._config.max_bytes)
+        passed.reply = copy = Copy(self._config.max_bytes)
         return copy
+
+    @hookimpl(trylast=True)
+    async def check_reply(self, exchange: Exchange) -> None:
+        """Copy a whole reply, which nobody refused."""
+        passed: _Passed | None = exchange.notes.get(_NOTE)
+        if passed is not None:
+            passed.reply = Copy(self._config.max_bytes)
+            _ = passed.reply.feed(exchange.reply_body or b"")
 
     @hookimpl
     async def finish_exchange(self, exchange: Exchange) -> None:
@@ -132,18 +154,16 @@ class Bodies:
         return reply_json(Shown(request_id=name, request=request, response=response, error=kept.error))
 
     def _take(self, exchange: Exchange) -> Kept:
-        copy: Any = exchange.notes.get(_NOTE)
-        if exchange.reply_body is not None:  # whole: `check_reply` may have changed it after the copy
-            copy = Copy(self._config.max_bytes)
-            _ = copy.feed(exchange.reply_body)
-        is_copied = isinstance(copy, Copy)
+        """Take what was judged; of all else its size."""
+        passed: _Passed | None = exchange.notes.get(_NOTE)
+        reply = passed.reply if passed is not None else None
         return Kept(
             request_type=exchange.headers.get("content-type", "")[:200],
-            request=exchange.body[: self._config.max_bytes],
+            request=exchange.body[: self._config.max_bytes] if passed is not None else b"",
             request_size=len(exchange.body),
             response_type=exchange.reply_headers.get("content-type", "")[:200],
-            response=copy.taken() if is_copied else b"",
-            response_size=copy.size if is_copied else 0,
+            response=reply.taken() if reply is not None else b"",
+            response_size=reply.size if reply is not None else 0,
             error=exchange.error.message if exchange.error is not None else None,
         )
 

@@ -14,7 +14,7 @@ from raven_bodies import shelf as shelf_module
 from raven_bodies.copying import Copy
 from raven_bodies.shelf import Kept, Shelf
 
-from raven_proxy import Exchange, Principal, hookimpl
+from raven_proxy import Exchange, Principal, Refused, hookimpl
 from raven_proxy.harness import ADMINISTRATOR
 from raven_proxy.mock import MockUpstream, ScriptedReply
 from raven_proxy.sealing import Sealer
@@ -99,6 +99,67 @@ async def test_only_errors_are_kept(desk: Any, upstream: MockUpstream) -> None:
     status, shown = await at.look(failed)
     assert (status, shown["error"]) == (200, "no such thing")
     assert PROMPT in shown["request"]["text"]
+
+
+class Gate:
+    """Refuses every request, or every reply; it stands before or behind everything else."""
+
+    def __init__(self, hook: str) -> None:
+        self.hook = hook
+
+    @hookimpl
+    async def check_request(self, exchange: Exchange) -> None:
+        if self.hook == "check_request" and exchange.face.serve is None:
+            raise Refused("No money.", status=402)
+
+    @hookimpl
+    async def check_reply(self, exchange: Exchange) -> None:
+        if self.hook == "check_reply" and exchange.face.serve is None:
+            raise Refused("Not this reply.", status=403)
+
+
+@pytest.mark.parametrize("base", [("bodies", "openai"), ("openai", "bodies")])
+async def test_what_nobody_judged_is_not_kept(raven: Any, upstream: MockUpstream, base: Any) -> None:
+    """Refused at a gate, malformed, a reply that a plugin refused: sizes and reasons, and no text."""
+    said = {"message": {"role": "assistant", "content": PROMPT}, "index": 0, "finish_reason": "stop"}
+    answer = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [said]}
+    for hook, reason, is_kept in (
+        ("check_request", "No money.", False),
+        ("check_reply", "Not this reply.", True),
+        ("none", "messages", False),
+    ):
+        upstream.script(ScriptedReply.of_json(answer))
+        config = {"plugin": {"bodies": {"keep": "all"}}}
+        at = Desk(await raven((Gate(hook),), base=base, upstreams=[upstream], config=config))
+        name, _ = await at.chat(**({"messages": PROMPT} if hook == "none" else {}))
+        await at.kept()
+        _, shown = await at.look(name)
+        assert reason in shown["error"]
+        assert (PROMPT in shown["request"]["text"]) is is_kept, hook
+        assert (shown["request"]["size"] > 0, shown["response"]["text"]) == (True, "")
+        await at.running.stop()
+
+
+@pytest.mark.parametrize("base", [("bodies", "guardrails", "openai"), ("guardrails", "openai", "bodies")])
+@pytest.mark.parametrize("action", ["block", "redact"])
+async def test_what_guardrails_took_out_is_not_kept(
+    raven: Any, upstream: MockUpstream, base: Any, action: str
+) -> None:
+    """Wherever it stands, in requests, replies, streams and what a provider says of an error."""
+    rule = {"name": "x", "type": "custom_regex", "action": action, "config": {"patterns": [PROMPT]}}
+    config = {"plugin": {"bodies": {"keep": "all"}, "guardrails": {"rules": [rule]}}}
+    at = Desk(await raven(base=base, upstreams=[upstream], config=config))
+    hi = {"messages": [{"role": "user", "content": "hi"}]}
+    said = {"message": {"role": "assistant", "content": PROMPT}, "index": 0, "finish_reason": "stop"}
+    answer = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [said]}
+    names = [(await at.chat())[0]]
+    upstream.script(ScriptedReply.of_json(answer))
+    names.append((await at.chat(**hi))[0])
+    upstream.script(ScriptedReply.of_json({"error": {"message": PROMPT}}, status=400))
+    names.append((await at.chat(**hi))[0])
+    assert {row["request_id"] for row in await at.kept()} == set(names)
+    for name in names:
+        assert PROMPT not in str(await at.look(name))
 
 
 async def test_long_bodies_are_cut(desk: Any) -> None:
