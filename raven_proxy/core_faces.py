@@ -13,6 +13,7 @@ from .explain import explain_face
 from .faces import Doc, Face, Query, read_nothing
 from .model_list import get_model, list_models
 from .plugin_list import plugins_face
+from .resources.routes import caller_of
 
 if TYPE_CHECKING:
     from .gateway import Gateway
@@ -82,6 +83,7 @@ def _reload(gateway: Gateway) -> Face:
             raise GatewayError(
                 f"The new configuration is not in force: {error}", status=400, type="validation_error"
             ) from error
+        await gateway.records.note(caller_of(exchange), "gateway.reload", "")
         return _json({"success": True, "plugins": [plugin.name for plugin in gateway.pipeline.plugins]})
 
     doc = Doc(summary="Read config and plugins again", tag="gateway", reply=Reloaded)

@@ -118,6 +118,8 @@ async def test_a_reload_can_be_asked_for_and_says_what_is_wrong(raven: GatewaySt
         answer = msgspec.json.decode(await reply.read())
         assert (reply.status, answer["success"]) == (200, True)
         assert "demo" in answer["plugins"]
+    [noted] = (await get(gateway, "/audit-logs"))[1]
+    assert (noted["action"], noted["actor"]) == ("gateway.reload", ADMINISTRATOR.key_id)
     assert (await get(gateway, "/v1/models/fast"))[0] == 200
     path.write_text(text + "\nno_such_key = 1\n")
     async with gateway.client.post("/reload") as reply:

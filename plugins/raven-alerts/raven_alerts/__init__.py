@@ -85,7 +85,9 @@ class Alerts:
         self._courier = Courier(register, self._rules, self._postbox)
         self._watch = Watch(self._rules, tallies, register, self._pauses, self._courier, self._standings,
                             self._publish)  # fmt: skip
-        self._management = Management(self._rules, tallies, register, self._pauses, self._publish)
+        self._management = Management(
+            self._rules, tallies, register, self._pauses, self._publish, gateway.records
+        )
         self._stop_watching = [
             storage.watch(TOPIC, self._watch.learn),
             storage.watch(_MONEY_TOPIC, self._watch.look_again),

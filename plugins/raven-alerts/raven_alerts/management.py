@@ -16,6 +16,8 @@ import structlog
 from raven_proxy import Exchange, Forbidden, InvalidRequest, NotFound, Principal, Reply, Unauthenticated
 from raven_proxy.events import Event
 from raven_proxy.organizations import DEFAULT
+from raven_proxy.resources import Records, audit
+from raven_proxy.resources.routes import caller_of
 from raven_proxy.storage import Row, Transaction
 
 from .messages import iso
@@ -40,7 +42,9 @@ class Management:
         register: Register,
         pauses: Pauses,
         publish: Callable[[Event], None],
+        records: Records,
     ) -> None:
+        self._records = records
         self._rules = rules
         self._tallies = tallies
         self._register = register
@@ -101,6 +105,8 @@ class Management:
                 _log.warning("upstream reactivated", upstream=upstream, organization=place, by=caller.key_id)
                 data = {"upstream": upstream, "keyId": caller.key_id}
                 self._publish(Event(type="provider.reactivated", organization_id=place or None, data=data))
+                changes = audit.compare({}, {"organization": place or None})
+                await self._records.note(caller_of(exchange), "alerts.reactivate", upstream, changes)
                 return _json({"success": True})
         rows = await self._register.list_pauses()
         if any(row["upstream"] == upstream and row["organization_id"] == EVERYBODY for row in rows):

@@ -95,6 +95,8 @@ async def test_a_stop_pauses_until_an_administrator_reactivates(
     [pause] = shown["paused"]
     assert (pause["upstream"], pause["organizationId"], pause["rule"]) == ("mock", None, "three")
     assert await desk.ask("DELETE", "/alerts/paused/mock") == (200, {"success": True})
+    [noted] = (await desk.ask("GET", "/audit-logs?action=alerts.reactivate"))[1]
+    assert (noted["targetId"], noted["actor"]) == ("mock", ADMINISTRATOR.key_id)
     for _ in range(3):
         assert (await desk.chat())[0] == 200
     assert (await desk.ask("DELETE", "/alerts/paused/mock"))[0] == 404

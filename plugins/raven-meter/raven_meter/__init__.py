@@ -161,7 +161,7 @@ class Meter:
         share = Decimal(self._config.batch_share)
         self._batches = BatchBilling(gateway.storage, books, tariffs, ids, share)
         self._feed.start(gateway)
-        self._management = Management(gateway.storage, gateway.counters, books)
+        self._management = Management(gateway.storage, gateway.counters, books, gateway.records)
         self._background = [
             self._tasks.spawn(books.keep(), "meter-counters"),
             self._tasks.spawn(self._keeper.keep(), "meter-keeper"),

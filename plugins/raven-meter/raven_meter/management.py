@@ -30,6 +30,8 @@ from raven_proxy import (
 from raven_proxy.counters import Counters
 from raven_proxy.faces import Doc, Query
 from raven_proxy.judging import judge
+from raven_proxy.resources import Records, audit
+from raven_proxy.resources.routes import caller_of
 from raven_proxy.storage import Row, Storage
 
 from . import ledger
@@ -105,8 +107,9 @@ _REMEDIES = {
 class Management:
     """The routes, on one gateway's storage and counters."""
 
-    def __init__(self, storage: Storage, counters: Counters, books: Books) -> None:
+    def __init__(self, storage: Storage, counters: Counters, books: Books, records: Records) -> None:
         self._storage = storage
+        self._records = records
         self._counters = counters
         self._books = books
 
@@ -145,6 +148,8 @@ class Management:
                 )
             await transaction.execute(ledger.INSERT_ENTRY, entry.row())
             await transaction.bump(TOPIC)
+            changes = audit.compare({}, {"amount": dollars(amount), "note": asked.note})
+            await audit.record(transaction, caller_of(exchange), "credits.grant", entry.reference, changes)
         fields = {"id": entry.reference, "note": asked.note, "createdAt": _time(entry.at)}
         return _json(fields | _amounts(amount=amount), status=201)
 
@@ -167,6 +172,9 @@ class Management:
         if not _caller(exchange).is_operator:
             raise Forbidden("Only who runs the gateway reconciles its books.")
         drifts = await self._books.reconcile()
+        await self._records.note(
+            caller_of(exchange), "credits.reconcile", "", audit.compare({}, {"drifts": len(drifts)})
+        )
         return _json({"drifts": [msgspec.to_builtins(drift) for drift in drifts]})
 
     # -- receipts ------------------------------------------------------------------

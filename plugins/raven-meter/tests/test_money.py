@@ -373,6 +373,17 @@ async def test_grants_do_not_add_up_to_more_than_books_can_hold(bank: Any) -> No
     assert await held.credits() == ("-999999998", "0")
 
 
+async def test_who_changed_the_books_stands_in_the_audit_log(bank: Any) -> None:
+    """A grant with its amount, in the log of the organisation that got it; and a reconciliation."""
+    held = await bank()
+    _, granted = await held.ask("POST", "/credits/grants", {"amount": "5", "note": "June"})
+    assert (await held.ask("POST", "/credits/reconcile"))[0] == 200
+    reconciled, grant = (await held.ask("GET", "/audit-logs"))[1]
+    assert (grant["action"], grant["targetId"]) == ("credits.grant", granted["id"])
+    assert grant["changes"] == {"amount": {"from": None, "to": "5"}, "note": {"from": None, "to": "June"}}
+    assert (grant["actor"], reconciled["action"]) == (ADMINISTRATOR.key_id, "credits.reconcile")
+
+
 async def test_what_costs_nothing_passes_without_money(bank: Any, upstream: Any) -> None:
     """Files and lists are read and cleaned up by who owes; what has no known price does not pass."""
     held = await bank(allow_unpriced=True)
