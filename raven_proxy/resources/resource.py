@@ -172,7 +172,8 @@ class Resource(msgspec.Struct, Generic[B], frozen=True, kw_only=True):
 
     `check` and `forget` run inside the write transaction: what takes its time (hashing a password) belongs
     into `prepare`, which sees the fields as they were sent, before anything is judged or locked; None means
-    that there was nothing to do. `visible` says whose rows a caller sees where that is not just their
+    that there was nothing to do. `conceal` may leave out of a record, as it is read, what a caller's role is
+    not to see. `visible` says whose rows a caller sees where that is not just their
     organisation's: the ids of organisations, None for all. Who sees a row need not be allowed to change it:
     that is for `check` and `forget`.
     """
@@ -204,6 +205,7 @@ class Resource(msgspec.Struct, Generic[B], frozen=True, kw_only=True):
     check: Callable[[Change[B]], Awaitable[None]] | None = None
     forget: Callable[[Caller, Record[B], Transaction], Awaitable[None]] | None = None
     show: Callable[[Record[B]], Awaitable[Mapping[str, Any]]] | None = None
+    conceal: Callable[[Caller, dict[str, Any]], dict[str, Any]] | None = None
     actions: tuple[Action, ...] = ()
 
     @property

@@ -19,7 +19,7 @@ from raven_proxy.judging import judge
 
 from .fields import as_validation
 from .records import MAX_LIMIT, Records
-from .resource import Action, ActionCall, Caller, Resource, invalid
+from .resource import Action, ActionCall, Caller, Record, Resource, invalid
 
 __all__ = ["PAGING", "caller_of", "make_faces", "reply_json", "reply_page"]
 
@@ -118,6 +118,13 @@ def read_limit(query: Mapping[str, str]) -> int:
     raise invalid("limit", f"must be a whole number from 1 to {MAX_LIMIT}")
 
 
+async def _show(
+    resource: Resource[Any], records: Records, record: Record[Any], caller: Caller
+) -> dict[str, Any]:
+    shown = await records.show(resource, record)
+    return resource.conceal(caller, shown) if resource.conceal is not None else shown
+
+
 # -- one face each ---------------------------------------------------------------------
 
 
@@ -128,11 +135,11 @@ def _list_face(resource: Resource[Any], records: Callable[[], Records]) -> Face:
         query = _query(exchange.request)
         where = {column: query[name] for name, column in columns.items() if name in query}
         narrowed = resource.narrow(query) if resource.narrow is not None else ()
-        limit, after = read_limit(query), query.get("after")
+        limit, after, caller = read_limit(query), query.get("after"), caller_of(exchange)
         page, more = await records().find(
-            resource, caller_of(exchange), limit=limit, after=after, where=where, narrowed=narrowed
+            resource, caller, limit=limit, after=after, where=where, narrowed=narrowed
         )
-        shown = [await records().show(resource, record) for record in page]
+        shown = [await _show(resource, records(), record, caller) for record in page]
         return reply_json(shown, headers=_link(exchange, limit, more))
 
     query = (
@@ -158,8 +165,9 @@ def _create_face(resource: Resource[Any], records: Callable[[], Records]) -> Fac
 
 def _get_face(resource: Resource[Any], records: Callable[[], Records]) -> Face:
     async def serve(exchange: Exchange) -> Reply:
-        record = await records().get(resource, exchange.params["id"], caller_of(exchange))
-        return reply_json(await records().show(resource, record))
+        caller = caller_of(exchange)
+        record = await records().get(resource, exchange.params["id"], caller)
+        return reply_json(await _show(resource, records(), record, caller))
 
     doc = Doc(summary=f"Get {_a(resource)}", tag=resource.name, reply=resource)
     return _face(resource, records, "get", "GET", "/{id}", serve, doc)

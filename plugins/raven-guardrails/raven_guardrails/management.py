@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
 from raven_proxy import InvalidRequest, Refused
+from raven_proxy.addresses import is_public_host
 from raven_proxy.organizations import Organizations
-from raven_proxy.resources import Action, ActionCall, Change, Records, Resource, invalid
+from raven_proxy.resources import Action, ActionCall, Caller, Change, Records, Resource, invalid, outranks
 
 from .finders import Finder, make_finder
 from .judging import Rule, RuleSet, make_rule
 from .policies import Declared, Policies
-from .rules import Direction, Guardrail, InvalidRule, Kind, read_config
+from .rules import Direction, Guardrail, InvalidRule, Kind, Webhook, read_config
 from .threads import Threads
 from .trial import Tried, try_rules
 from .webhooks import Asker
@@ -78,7 +80,7 @@ class Management:
         self.resource: Resource[Guardrail] = Resource(
             name="guardrails", singular="guardrail", table="guardrails", prefix="guard_", body=Guardrail,
             summary="Guardrails: what is kept out of requests and replies", example=_EXAMPLE,
-            prepare=self._prepare, check=self._check,
+            prepare=self._prepare, check=self._check, conceal=_conceal,
             actions=(
                 Action(
                     name="test", summary="Try guardrails on texts, without sending them anywhere", on="all",
@@ -109,6 +111,7 @@ class Management:
         was_on = before is not None and before.body.is_enabled
         if before is None or (body.type, body.config) != (before.body.type, before.body.config):
             _ = _compile(body)  # quick: what takes long is `prepared`
+            self._check_host(config)
         elif was_on or not body.is_enabled:
             return
         if before is None:
@@ -118,6 +121,13 @@ class Management:
         owner = change.caller.organization_id
         if size and self._policies.size_of(owner, without=change.id) + size > _MOST_SIZE:
             raise invalid("config", "with the organization's other guardrails it is too much to look for")
+
+    def _check_host(self, config: msgspec.Struct, within: str = "") -> None:
+        """Refuse a webhook that nobody would ask. Raises InvalidRequest."""
+        if isinstance(config, Webhook) and not self.allow_private:
+            host = urlsplit(config.url).hostname or ""
+            if not is_public_host(host):
+                raise invalid(f"{within}config.url", "must lead to a public address")
 
     async def _test(self, call: ActionCall) -> Verdict:
         trial: Trial = call.body
@@ -134,9 +144,17 @@ class Management:
         direction: Direction = trial.direction
         if trial.guardrail is not None:
             rule = _compile(trial.guardrail, "guardrail.")
+            self._check_host(_read(trial.guardrail), "guardrail.")
             return RuleSet([rule], direction)
         policy = self._policies.of(organization_id)
         return (policy.input if direction == "input" else policy.output) or RuleSet((), direction)
+
+
+def _conceal(caller: Caller, shown: dict[str, Any]) -> dict[str, Any]:
+    """Leave a webhook's address out for who may not change it: it may hold a credential."""
+    if shown["type"] != "webhook" or outranks(caller.role, "admin"):
+        return shown
+    return shown | {"config": {**shown["config"], "url": "(hidden)"}}
 
 
 async def _check_number(change: Change[Guardrail]) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from raven_proxy.harness import ADMIN_KEY
+from raven_proxy import Exchange, Principal, hookimpl
+from raven_proxy.harness import ADMIN_KEY, ADMINISTRATOR
 from raven_proxy.mock import MockUpstream
 from raven_proxy.organizations import Organization
 
@@ -87,6 +88,9 @@ async def test_it_is_one_organisations_own(gateway: Any) -> None:
         ),
         ({"type": "webhook", "config": {"url": "ftp://x.example"}}, "config.url"),
         ({"type": "webhook", "config": {"url": "https://user:pw@x.example"}}, "config.url"),
+        ({"type": "webhook", "config": {"url": "https://10.1.2.3/judge"}}, "config.url"),
+        ({"type": "webhook", "config": {"url": "http://0x7f000001:8080"}}, "config.url"),
+        ({"type": "webhook", "config": {"url": "http://[::ffff:169.254.169.254]/"}}, "config.url"),
         ({"config": {"topics": ["x"], "replacement": '"'}}, "config.replacement"),
         ({"name": "a\nb"}, "name"),
         ({"type": "magic"}, "type"),
@@ -145,3 +149,40 @@ async def test_explain_says_what_would_become_of_a_request(gateway: Any, upstrea
     assert "guardrail_blocked" in text
     assert "judges the reply (redact)" in text
     assert upstream.seen == []
+
+
+class People:
+    """Who comes with `Bearer developer` has that role, and all scopes."""
+
+    @hookimpl(tryfirst=True)
+    async def authenticate(self, exchange: Exchange) -> Principal | None:
+        role = exchange.headers["authorization"].removeprefix("Bearer ")
+        if role not in {"viewer", "developer", "admin"}:
+            return None
+        return Principal(key_id=f"key_{role}", scopes=ADMINISTRATOR.scopes, role=role)
+
+
+async def test_a_webhooks_address_is_the_admins(raven: Any) -> None:
+    """It may hold a credential: others see that there is one."""
+    gateway = await raven((People(),), base=("guardrails", "demo"))
+    url = "https://judge.example/?key=abc"
+    hook = {"name": "hook", "type": "webhook", "config": {"url": url, "timeoutMs": 5}}
+    status, made = await call(gateway, "POST", "/guardrails", hook)
+    assert (status, made["config"]["url"]) == (201, url)
+    for role in ("viewer", "developer", "admin"):
+        headers = {"Authorization": f"Bearer {role}"}
+        for path in ("/guardrails", f"/guardrails/{made['id']}"):
+            status, shown = await call(gateway, "GET", path, **headers)
+            assert status == 200
+            (one,) = shown if isinstance(shown, list) else [shown]
+            assert one["config"] == {"url": url if role == "admin" else "(hidden)", "timeoutMs": 5}
+
+
+async def test_a_webhook_within_the_network_takes_who_runs_the_gateway(raven: Any) -> None:
+    """It is refused when it is tried, too, and taken where the config allows it."""
+    hook = {"name": "hook", "type": "webhook", "config": {"url": "http://10.1.2.3/"}}
+    gateway = await raven(base=("guardrails", "demo"))
+    status, answer = await call(gateway, "POST", "/guardrails/test", {"texts": ["a"], "guardrail": hook})
+    assert (status, answer["error"]["param"]) == (400, "guardrail.config.url")
+    gateway = await raven(base=("guardrails", "demo"), config={"allow_private_upstreams": True})
+    assert (await call(gateway, "POST", "/guardrails", hook))[0] == 201
