@@ -108,6 +108,11 @@ def check(config_path: Path | None, plugins_dir: Path | None) -> None:
         pipeline = _checked(lambda: asyncio.run(service.rehearse()))
     faces = len(pipeline.faces())
     click.echo(f"ok: {len(pipeline.plugins)} plugins, {faces} routes, {len(pipeline.upstreams)} upstreams")
+    for one in pipeline.upstreams.values():
+        if one.credential is None and one.provider.needs_key(one.preset):
+            click.echo(
+                f"note: [[upstreams]] {one.name} has no key: it serves who sends X-Provider-Key, alone"
+            )
 
 
 @main.command("plugins", short_help="Show the plugins that are on, and their hooks.")

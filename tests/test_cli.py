@@ -89,6 +89,18 @@ def test_check_says_what_there_is(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()  # nothing is made by looking
 
 
+def test_check_says_which_upstream_has_no_key(tmp_path: Path) -> None:
+    """It may be meant, and mostly is not."""
+    text = 'plugins = ["openai", "ollama", "demo"]\n[[upstreams]]\nname = "main"\nprovider = "openai"\n'
+    result = run(
+        "check", "--config", write(tmp_path, text + '[[upstreams]]\nname = "o"\nprovider = "ollama"\n')
+    )
+    assert result.exit_code == 0
+    assert result.output.splitlines()[1:] == [
+        "note: [[upstreams]] main has no key: it serves who sends X-Provider-Key, alone"
+    ]
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [
