@@ -21,6 +21,9 @@ from .slots import both, put_both
 __all__ = ["Payload", "read_payload", "read_uri"]
 
 _BASE64_VALUE = re.compile(r"[A-Za-z0-9+/_\-\s]*={0,2}\s*\Z")
+_NO_BASE64 = re.compile(r"[^A-Za-z0-9+/=]+")
+_PADDING = re.compile("=+")
+_STANDARD = {ord("-"): "+", ord("_"): "/"}
 _MEDIA_MEMBERS = frozenset("b64_json partial_image_b64 bytesBase64Encoded bytes file_data".split())
 _MEDIA_HOLDERS = frozenset("audio input_audio image inlineData inline_data source".split())
 _MEDIA_KINDS = frozenset({"base64", "redacted_thinking"})
@@ -50,16 +53,18 @@ _MEDIA_ALONE = Payload()
 
 def read_payload(members: dict[str, Any], key: str, value: str, name: str) -> Payload | None:
     """Read what may be base64 in an object that is called `name`; None where it is a text as it stands."""
-    if _BASE64_VALUE.match(value) is None:
-        return None
     kind = _kind_of(members)
+    is_plain = members.get("type") == "text"
+    is_clean = _BASE64_VALUE.match(value) is not None
+    if not is_clean and (is_plain or not is_declared_text(kind)):
+        return None
     is_media = _says_media(members, key, name, kind)
     data = _decode(value)
     text = read_text(data, kind) if data is not None else None
     if data is None or text is None:
         return _MEDIA_ALONE if is_media else None
     write = _coding(data, is_base64=True)
-    is_sure = is_media or (members.get("type") != "text" and (kind != "" or is_text(data) is not None))
+    is_sure = is_clean and (is_media or (not is_plain and (kind != "" or is_text(data) is not None)))
     return Payload(text, write) if is_sure else _either(value, text, write)
 
 
@@ -132,9 +137,13 @@ def _kind_of(members: dict[str, Any]) -> str:
 
 
 def _decode(value: str) -> bytes | None:
-    """Decode base64 in either alphabet, in lines or not; None for what is none."""
-    data = "".join(value.split()).replace("-", "+").replace("_", "/")
+    """Decode base64 in either alphabet, in lines or several one after the other; None for what is none.
+
+    Signs that are in no alphabet are passed over, as lenient readers do.
+    """
+    letters = _NO_BASE64.sub("", value.translate(_STANDARD))
     try:
-        return b64decode(data + "=" * (-len(data) % 4))
+        pieces = [b64decode(piece + "=" * (-len(piece) % 4)) for piece in _PADDING.split(letters)]
     except (binascii.Error, ValueError):
         return None
+    return b"".join(pieces)

@@ -24,11 +24,13 @@ __all__ = ["PersonalData"]
 _BORDER = (r"(?:^|[^\pL\pN_])", r"(?:$|[^\pL\pN_])")
 _NO_DIGIT = (r"(?:^|[^\pN])", r"(?:$|[^\pN])")
 _NO_BORDER = ("", "")
+# Spaces, ends of lines and dashes that NFKC leaves as they are.
+_BETWEEN = r"\s\-\x{85}\x{a0}\x{2010}-\x{2015}\x{2028}\x{2029}\x{2212}"
 _PATTERNS: dict[Entity | Literal["ipv6"], tuple[str, tuple[str, str]]] = {
     "email": (r"[\pL\pM\pN.!#$%&'*+/=?^_`{|}~\-]+@(?:[\pL\pM\pN\-]+\.)+\pL[\pL\pM]+", _NO_BORDER),
     # Runs of digits in groups; which of them are a number of a card is looked at digit by digit.
-    "credit_card": (r"[0-9](?:[\s\-./\x{a0}]{0,3}[0-9]){11,120}", _NO_BORDER),
-    "iban": (r"(?i:[A-Z]{2})[0-9]{2}(?:[ \-]?(?i:[A-Z0-9])){11,30}", _BORDER),
+    "credit_card": (rf"[0-9](?:[{_BETWEEN}./_]{{0,3}}[0-9]){{11,120}}", _NO_BORDER),
+    "iban": (rf"(?i:[A-Z]{{2}})[0-9]{{2}}(?:[{_BETWEEN}]{{0,2}}(?i:[A-Z0-9])){{11,30}}", _BORDER),
     "ip": (r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}", _BORDER),
     "ipv6": (
         r"(?i:[0-9a-f]{0,4}:){2,7}(?i:[0-9a-f.]){0,15}",
@@ -43,6 +45,7 @@ _PATTERNS: dict[Entity | Literal["ipv6"], tuple[str, tuple[str, str]]] = {
     ),
     "ssn": (r"[0-9]{3}[ \-][0-9]{2}[ \-][0-9]{4}", _NO_DIGIT),
 }
+_SIGNS = re.compile(r"\W+")
 _GROUP = re.compile(r"[0-9]+")
 _LEAST, _MOST = 13, 19  # digits of a card
 
@@ -96,9 +99,9 @@ def _is_card(digits: str) -> bool:
 def _accounts(text: str) -> Iterator[Span]:
     """Give the longest beginning that is an IBAN: words may follow it."""
     for end in range(len(text), 14, -1):
-        if text[end - 1] in " -":
+        if not text[end - 1].isalnum():
             continue
-        if iban.is_valid(text[:end], check_country=False):
+        if iban.is_valid(_SIGNS.sub("", text[:end]), check_country=False):
             yield 0, end
             return
 

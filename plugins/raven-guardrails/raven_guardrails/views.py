@@ -4,7 +4,7 @@ A reader sees "4111" where there is "\\u0034111" in a JSON string, full-width di
 between two of them. Each view undoes one such way of writing; a match in any of them is a match. Undone are
 JSON's escapes (up to three times, as in JSON within JSON), what NFKC changes (also marks that stand behind
 their letter, and the parts of Hangul), digits of other scripts, tags that spell ASCII, bytes of Latin-1,
-invisible characters, and Cyrillic and Greek letters that look like Latin ones. Not undone:
+invisible characters, what strikes letters through, and letters that look like Latin ones. Not undone:
 spaces between letters, leetspeak, other languages, images of text, base64 within prose.
 """
 
@@ -13,11 +13,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from .charsets import read_latin
+from .sequences import compose, find_sequences, has_decoration, has_tags, is_simple, undecorate
 
 __all__ = ["View", "readings_of", "views_of"]
 
@@ -35,6 +36,8 @@ _LOOKALIKES = dict(
         strict=True,
     )
 )
+# White letters on black circles and squares.
+_LOOKALIKES |= {chr(first + n): chr(0x41 + n) for first in (0x1F150, 0x1F170) for n in range(26)}
 # What is drawn as nothing (Default_Ignorable_Code_Point) and is not in the category Cf (format characters),
 # and zeros, which every other byte of UTF-16 is.
 _INVISIBLE = frozenset(
@@ -44,32 +47,6 @@ _INVISIBLE = frozenset(
          *range(0xFE00, 0xFE10), *range(0xFFF0, 0xFFF9), *range(0xE0000, 0xE1000)),
     )
 )  # fmt: skip
-_TAG = re.compile("[\U000e0020-\U000e007e]")
-# Where characters stand that may be one with the character before them; other blocks have none.
-_BLOCKS = ((0x300, 0x3100), (0xA600, 0xAC00), (0xFB00, 0xFF00),
-           (0x10100, 0x12000), (0x16A00, 0x17000), (0x1BC00, 0x1F000))  # fmt: skip
-_RARE = re.compile("[\U00010100-\U0001efff]")
-
-
-def _list_joining() -> Iterator[int]:
-    """List what may be one character with the one before it (UAX 15): marks, vowels, parts of Hangul."""
-    yield from (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))
-    for code in (code for block in _BLOCKS for code in range(*block)):
-        parts = unicodedata.decomposition(chr(code)).split()
-        if len(parts) == 2 and parts[0][0] != "<":
-            yield int(parts[1], 16)
-        if unicodedata.combining(chr(code)):
-            yield code
-
-
-def _sequences(codes: Iterable[int]) -> re.Pattern[str]:
-    joining = "".join(map(chr, sorted(codes)))
-    return re.compile(f"(?:[^{joining}]|\\A)[{joining}]+")
-
-
-_JOINING = frozenset(_list_joining())
-_ALL_SEQUENCES = _sequences(_JOINING)  # ten times as slow as the other one
-_SEQUENCES = _sequences(code for code in _JOINING if code <= 0xFFFF)
 
 
 class View(msgspec.Struct, frozen=True):
@@ -114,8 +91,11 @@ def readings_of(text: str) -> Iterator[str]:
     for level in range(_MOST_ESCAPES + 1):
         yield reading
         if not _is_plain(reading):
-            for table in _tables_of(reading):
-                yield _compose(reading.translate(table))
+            simple = is_simple(reading)
+            for table in _tables_of(reading, simple):
+                yield (composed := compose(reading.translate(table)))
+                if not simple and table is _LATIN and has_decoration(composed):
+                    yield undecorate(composed)
         if "\\" not in reading or level == _MOST_ESCAPES:
             return
         reading = _join_halves(_ESCAPE.sub(_undo, reading))
@@ -222,13 +202,8 @@ def _is_plain(text: str) -> bool:
     return text.isascii() and "\0" not in text
 
 
-def _tables_of(text: str) -> tuple[_Table, ...]:
-    return (_NORMAL, _LATIN) if _TAG.search(text) is None else (_NORMAL, _LATIN, _SPELLED)
-
-
-def _compose(text: str) -> str:
-    """Make one character of those that are one."""
-    return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
+def _tables_of(text: str, simple: bool) -> tuple[_Table, ...]:
+    return (_NORMAL, _LATIN) if simple or not has_tags(text) else (_NORMAL, _LATIN, _SPELLED)
 
 
 def _with_plain(view: View) -> list[View]:
@@ -236,14 +211,33 @@ def _with_plain(view: View) -> list[View]:
         return [view]
     views = [view]
     seen = {view.text}
-    for table in _tables_of(view.text):
+    simple = is_simple(view.text)
+    for table in _tables_of(view.text, simple):
         text = view.text.translate(table)
-        composed = _compose(text)
+        composed = compose(text)
+        is_decorated = not simple and table is _LATIN and has_decoration(composed)
+        if composed in seen and not is_decorated:
+            continue
+        translated = _translated(view, table, text)
+        if composed != text:
+            translated = _composed(translated)
         if composed not in seen:
             seen.add(composed)
-            translated = _translated(view, table, text)
-            views.append(translated if composed == text else _composed(translated))
+            views.append(translated)
+        if is_decorated:
+            views.append(_bare(translated))
     return views
+
+
+def _bare(view: View) -> View:
+    """Leave out what decorates letters."""
+    assert view.starts is not None
+    assert view.ends is not None
+    kept = [index for index, letter in enumerate(view.text) if undecorate(letter)]
+    starts = array("q", [view.starts[index] for index in kept])
+    ends = array("q", [view.ends[index] for index in kept])
+    text = "".join([view.text[index] for index in kept])
+    return View(text, starts, ends, view.undecided, view.half)
 
 
 def _translated(view: View, table: _Table, text: str) -> View:
@@ -259,15 +253,14 @@ def _translated(view: View, table: _Table, text: str) -> View:
 def _composed(view: View) -> View:
     """Compose a view's sequences; what comes of one stands for all of it.
 
-    Between sequences nothing composes: together they are what `_compose` makes of the text.
+    Between sequences nothing composes: together they are what `compose` makes of the text.
     """
     starts, ends = array("q"), array("q")
     pieces: list[str] = []
     assert view.starts is not None
     assert view.ends is not None
     place = 0
-    sequences = _SEQUENCES if _RARE.search(view.text) is None else _ALL_SEQUENCES
-    for match in sequences.finditer(view.text):
+    for match in find_sequences(view.text):
         letters = unicodedata.normalize("NFC", match[0])
         pieces += (view.text[place : match.start()], letters)
         starts += view.starts[place : match.start()]

@@ -70,6 +70,9 @@ BODIES: dict[str, tuple[str, Any]] = {
     "percent, parameters": (CHAT, file("data:text/plain; charset=utf-8,%66alcon")),
     "percent, picture of words": (CHAT, file("data:image/svg+xml,%3Csvg%3E%e9 falcon")),
     "percent in base64": (CHAT, file(uri(LATIN).replace("U", "%55"))),
+    "several": (CHAT, file(uri(b"hello1x") + b64encode(LATIN).decode())),
+    "signs in base64": (GEMINI, {"contents": [{"parts": [{"inlineData": {
+        "mimeType": "text/plain", "data": "*".join(b64encode(LATIN).decode())}}]}]}),
     "blanks before": (CHAT, file(" " + uri(LATIN))),
     "lines": (CHAT, file("data:text/plain;base64," + encodebytes(LATIN * 99).decode())),
     "lines of bytes": (GEMINI, inline(LATIN * 99, "application/octet-stream")),
