@@ -205,22 +205,26 @@ def load(path: str | Path | None, **overrides: Any) -> Config:
 def _anchor(table: dict[str, Any], folder: Path) -> None:
     """Read the file's relative paths from its own folder, so that every command means the same place."""
     table.setdefault("data_dir", "data")
-    upstreams = table.get("upstreams")
-    places: list[tuple[Any, str]] = [(table, name) for name in ("data_dir", "plugins_dir", "catalog")]
-    if isinstance(upstreams, list):
-        places += [(upstream, "ca_file") for upstream in upstreams if isinstance(upstream, dict)]
-    places += [(secret, "file") for secret in _secrets_in([upstreams, table.get("plugin")])]
+    places: list[tuple[dict[str, Any], str]] = [
+        (table, "data_dir"),
+        (table, "plugins_dir"),
+        (table, "catalog"),
+    ]
+    places += _files_in([table.get("upstreams"), table.get("plugin")])
     for holder, name in places:
         if isinstance(holder.get(name), str):
             holder[name] = str(folder / holder[name])
 
 
-def _secrets_in(value: Any) -> Iterator[dict[str, Any]]:
-    """Find every `{ file = "path" }`, at any depth."""
-    if isinstance(value, dict) and value.keys() == {"file"}:
-        yield value
+def _files_in(value: Any) -> Iterator[tuple[dict[str, Any], str]]:
+    """Find every secret `{ file = "path" }` and every `ca_file`, at any depth."""
+    if isinstance(value, dict):
+        if value.keys() == {"file"}:
+            yield value, "file"
+        if "ca_file" in value:
+            yield value, "ca_file"
     for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _secrets_in(inner)
+        yield from _files_in(inner)
 
 
 def _check(config: Config) -> None:

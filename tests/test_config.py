@@ -44,12 +44,13 @@ def test_relative_paths_are_so_at_any_depth(tmp_path: Path) -> None:
     """The catalogue, and the secrets of plugins and of an upstream's options; a mark at the start is none."""
     config = load(write(tmp_path, "\ufeff" + """
         catalog = "prices.json"
-        plugin.alerts.smtp.password = { file = "smtp" }
+        plugin.alerts.smtp = { password = { file = "smtp" }, ca_file = "ca.pem" }
         plugin.webhooks.endpoints = [{ url = "https://x", secret = { file = "/etc/hook" } }]
         upstreams = [{ name = "a", provider = "b", options = { access_key_id = { file = "aws" } } }]
     """))  # fmt: skip
     assert config.catalog == str(tmp_path / "prices.json")
     assert config.plugin["alerts"]["smtp"]["password"] == {"file": str(tmp_path / "smtp")}
+    assert config.plugin["alerts"]["smtp"]["ca_file"] == str(tmp_path / "ca.pem")
     assert config.plugin["webhooks"]["endpoints"][0]["secret"] == {"file": "/etc/hook"}
     assert config.upstreams[0].options["access_key_id"] == {"file": str(tmp_path / "aws")}
 
