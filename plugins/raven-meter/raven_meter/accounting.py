@@ -164,8 +164,8 @@ class Accounting:
         tariff = self._tariffs.find(upstream.preset, model)
         if tariff is None and not self._lets_unpriced(exchange) and not _is_own(upstream):
             raise InvalidRequest(
-                f"The model {model!r} of {upstream.name} has no known price, so it cannot be billed. Who runs "
-                "the gateway can give it one in the file that `catalog` names, or let it pass: with "
+                f"The model {model!r} of {upstream.name} has no known price, so it cannot be billed. Who "
+                "runs the gateway can give it one in the file that `catalog` names, or let it pass: with "
                 "`allow_unpriced` in [plugin.meter], or `allowUnpriced` of the organisation.",
                 code="unknown_model_pricing",
                 param="model",
