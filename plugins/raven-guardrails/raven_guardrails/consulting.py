@@ -42,6 +42,5 @@ async def consult(rules: RuleSet, slots: Sequence[Slot], asker: Asker, report: R
 
 def _note_failure(rule: Rule, rules: RuleSet, report: Report) -> None:
     report.failed.add((rules.direction, rule))
-    assert rule.webhook is not None
-    if rule.enforces and rule.webhook.on_error == "block":
+    if rule.must_agree:
         raise blocked(rule, rules.direction, "Its webhook gave no answer.")

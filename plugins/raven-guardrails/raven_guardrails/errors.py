@@ -43,7 +43,7 @@ def judge_error(error: GatewayError, rules: RuleSet, report: Report) -> None:
     if said["code"] != error.code:
         error.code = default_code(error.status)
     error.args = (error.message,)
-    if any(rule.enforces and rule.webhook and rule.webhook.on_error == "block" for rule in rules.webhooks):
+    if any(rule.must_agree for rule in rules.webhooks):
         _withhold(error)
 
 

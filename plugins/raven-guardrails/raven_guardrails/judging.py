@@ -55,6 +55,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """Whether it may refuse or change something."""
         return not self.shadow and self.action in ("block", "redact")
 
+    @property
+    def must_agree(self) -> bool:
+        """Whether it is a webhook without whose answer nothing passes."""
+        return self.enforces and self.webhook is not None and self.webhook.on_error == "block"
+
 
 def make_rule(rule_id: str, declared: Guardrail) -> Rule:
     """Compile a guardrail. Raises InvalidRule."""

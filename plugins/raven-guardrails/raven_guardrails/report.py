@@ -37,11 +37,14 @@ class Report:
 
     def run_on_error(self, rules: RuleSet, *, is_upstreams: bool) -> None:
         """Note what ran where an error goes out instead of a reply: on what the provider said of it, or on
-        what had come of a stream. Nothing is `watched` then. A webhook was not asked, a schema has no say.
+        what had come of a stream. Nothing is `watched` then. Schemas have no say, and webhooks are not asked:
+        one that had to agree `failed`.
         """
         if is_upstreams:
-            self.failed.update((rules.direction, rule) for rule in rules.webhooks)
-            self._ran[rules.direction] = ([rule for rule in rules.rules if rule.schema is None], "passed")
+            missing = [rule for rule in rules.webhooks if rule.must_agree]
+            self.failed.update((rules.direction, rule) for rule in missing)
+            ran = [rule for rule in rules.rules if rule.schema is None and rule.webhook is None]
+            self._ran[rules.direction] = (ran + missing, "passed")
         elif self.is_staged and self.has_watched:
             self._ran[rules.direction] = (rules.rules, "passed")
         elif self.is_staged:

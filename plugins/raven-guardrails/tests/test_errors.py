@@ -83,7 +83,8 @@ async def test_a_webhook_is_not_asked(
         assert reply.status == 429
         assert "Retry-After" in reply.headers
         assert ("falcon" in text) is is_said
-        assert reply.headers["X-Raven-Guardrails"] == "hook;output=failed"
+        wanted = None if is_said else "hook;output=failed"  # who was not asked did not run
+        assert reply.headers.get("X-Raven-Guardrails") == wanted
 
 
 @pytest.mark.parametrize("action", ["block", "redact"])
