@@ -25,6 +25,7 @@ _log = structlog.get_logger("raven_meter.segment")
 _encode = msgspec.json.Encoder().encode
 _PAGE = mmap.ALLOCATIONGRANULARITY
 _WINDOW = 64 * _PAGE
+_ZEROS = memoryview(bytes(_WINDOW))
 
 
 class Segment:
@@ -80,7 +81,7 @@ class Segment:
 
 def _fill(fd: int, start: int, size: int) -> None:
     """Make room on the disk. Raises OSError where there is none."""
-    if os.pwrite(fd, bytes(size), start) == size:
+    if os.pwrite(fd, _ZEROS[:size] if size <= _WINDOW else bytes(size), start) == size:
         return
     os.ftruncate(fd, start)  # others need what little is left
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
