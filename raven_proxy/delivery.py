@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from .chain import Chain, open_chain
 from .collector import Collector
 from .connection import UpstreamConnection
 from .documents import check_json, check_kind, check_whole, is_close_delimited, is_collected, wants_document
-from .errors import PluginFailed, UpstreamError, UpstreamTruncated
+from .errors import PluginFailed, UpstreamError, UpstreamTimeout, UpstreamTruncated
 from .exchange import Exchange, Outcome, Reply, ReplyHead
 from .headers import forward_reply, guard_headers
 from .pipeline import call_all, settle
@@ -21,6 +22,7 @@ from .replies import is_ours, reply_head, send_whole
 from .server import SENT, SENT_AND_CLOSE, ClientConnection, Sent
 
 if TYPE_CHECKING:
+    from .config import Config
     from .gateway import Gateway
 
 __all__ = ["deliver_reply", "deliver_upstream", "send_ready"]
@@ -62,12 +64,14 @@ async def deliver_reply(exchange: Exchange, client: ClientConnection, reply: Rep
         exchange.outcome = Outcome.REFUSED if reply.status >= 400 else Outcome.COMPLETED
         return send_whole(exchange, client, reply.status, dict(headers), reply.body)
     chain = open_chain(exchange, head, from_provider=False)
-    if isinstance(reply.body, bytes):
-        return await _send_collected(exchange, client, chain, reply.body, dict(headers))
-    if exchange.collects:
-        body = await _join(reply.body, exchange.pipeline.config.max_stream_bytes)
+    body = reply.body
+    if not isinstance(body, bytes) and exchange.request.method == "HEAD":
+        body = await _skip(body)
+    elif not isinstance(body, bytes) and exchange.collects:
+        body = await _join(body, exchange.pipeline.config)
+    if isinstance(body, bytes):
         return await _send_collected(exchange, client, chain, body, dict(headers))
-    return await _deliver_iterator(exchange, client, chain, reply.body)
+    return await _deliver_iterator(exchange, client, chain, body)
 
 
 def send_ready(exchange: Exchange, client: ClientConnection, reply: Reply) -> Sent:
@@ -215,13 +219,25 @@ def _kind(content_type: str) -> Kind:
     return "lines" if content_type.startswith(("application/x-ndjson", "application/jsonl")) else "bytes"
 
 
-async def _join(pieces: AsyncIterator[bytes], limit: int) -> bytes:
+async def _skip(pieces: AsyncIterator[bytes]) -> bytes:
+    """Let a stream be: to HEAD its head alone is sent, since a body would be read as the next reply."""
+    if isinstance(pieces, AsyncGenerator):
+        await pieces.aclose()
+    return b""
+
+
+async def _join(pieces: AsyncIterator[bytes], config: Config) -> bytes:
     body = bytearray()
     try:
-        async for piece in pieces:
-            body += piece
-            if len(body) > limit:
-                raise UpstreamError("The stream is over the size limit.")
+        async with asyncio.timeout(config.total_timeout_s) as limit:
+            async for piece in pieces:
+                body += piece
+                if len(body) > config.max_stream_bytes:
+                    raise UpstreamError("The stream is over the size limit.")
+    except TimeoutError:
+        if limit.expired():
+            raise UpstreamTimeout("The reply took longer than the total limit.") from None
+        raise
     finally:
         if isinstance(pieces, AsyncGenerator):
             await pieces.aclose()
@@ -229,12 +245,12 @@ async def _join(pieces: AsyncIterator[bytes], limit: int) -> bytes:
 
 
 class _Iterating:
-    """An async iterator as a relay's source."""
+    """An async iterator as a relay's source; within `limit` it can be stopped while it waits, too."""
 
     def __init__(self) -> None:
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
-        self.is_stopped = False
+        self.limit = asyncio.timeout(None)
 
     def hold(self) -> None:
         self.may_go_on.clear()
@@ -243,8 +259,8 @@ class _Iterating:
         self.may_go_on.set()
 
     def abort(self) -> None:
-        self.is_stopped = True
-        self.may_go_on.set()
+        with contextlib.suppress(RuntimeError):  # it has ended by itself
+            self.limit.reschedule(0.0)
 
 
 async def _deliver_iterator(
@@ -255,19 +271,19 @@ async def _deliver_iterator(
     source = _Iterating()
     relay = _open_relay(exchange, client, chain, source, dict(head.headers))
     try:
-        async for piece in pieces:
-            relay.feed(piece)
-            await asyncio.sleep(0)  # an iterator that never waits must not keep everybody waiting
-            await source.may_go_on.wait()
-            if source.is_stopped:
-                break
+        async with source.limit:
+            async for piece in pieces:
+                relay.feed(piece)
+                await asyncio.sleep(0)  # an iterator that never waits must not keep everybody waiting
+                await source.may_go_on.wait()
         relay.end()
     except asyncio.CancelledError:
         relay.leave()
         raise
     except Exception as error:
-        _log.error("answer failed", face=exchange.face.name, request_id=exchange.id, exc_info=error)
-        relay.fail(PluginFailed("answer", "answer"))
+        if not source.limit.expired():  # else it was the relay that stopped it, and said why
+            _log.error("answer failed", face=exchange.face.name, request_id=exchange.id, exc_info=error)
+            relay.fail(PluginFailed("answer", "answer"))
     finally:
         if isinstance(pieces, AsyncGenerator):
             await pieces.aclose()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import ClientPayloadError
 
-from raven_proxy import Exchange, Outcome, Refused, Reply, Stage, hookimpl
+from raven_proxy import Exchange, Face, Outcome, Refused, Reply, Stage, hookimpl, read_nothing
 from raven_proxy.harness import GatewayStarter, RunningGateway
 from raven_proxy.mock import MockUpstream, ScriptedReply
 
@@ -274,3 +277,67 @@ async def test_an_answer_in_pieces_is_collected_too(raven: GatewayStarter) -> No
         200,
         b'data: {"ch0ices":[]}\n\ndata: [DONE]\n\n',
     )
+
+
+class Trickles:
+    """A route whose reply comes in pieces, the second one never."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    @hookimpl
+    def register_routes(self, register: Any) -> None:
+        register(
+            Face(name="trickle", path="/trickle/{first}", methods=("GET",), read_call=read_nothing,
+                 json_body=False, serve=self.serve)
+        )  # fmt: skip
+
+    async def serve(self, exchange: Exchange) -> Reply:
+        async def pieces() -> AsyncIterator[bytes]:
+            try:
+                if exchange.params["first"] == "some":
+                    yield b"some"
+                await asyncio.Event().wait()
+                yield b"never"
+            finally:
+                self.is_closed = True
+
+        return Reply(200, {"Content-Type": "text/plain"}, pieces())
+
+
+@pytest.mark.parametrize("plugins", [[], [Collects()]], ids=["as it comes", "collected"])
+async def test_an_iterator_that_never_goes_on_is_a_504(raven: GatewayStarter, plugins: list[Any]) -> None:
+    """The limits of a provider's reply hold for what a plugin gives, too; its iterator is closed."""
+    trickles = Trickles()
+    limits = {"idle_timeout_s": 0.2, "total_timeout_s": 0.4}
+    gateway = await raven([trickles, *plugins], config=limits)
+    async with asyncio.timeout(10), gateway.client.get("/trickle/nothing") as reply:
+        assert (reply.status, (await reply.json())["error"]["code"]) == (504, "upstream_timeout")
+    assert trickles.is_closed
+
+
+async def test_an_iterator_that_stops_half_way_is_cut(raven: GatewayStarter) -> None:
+    """What is out cannot be taken back: the client sees that it is not the whole."""
+    trickles = Trickles()
+    gateway = await raven([trickles], config={"idle_timeout_s": 0.2})
+    with pytest.raises(ClientPayloadError):
+        async with asyncio.timeout(10), gateway.client.get("/trickle/some") as reply:
+            await reply.read()
+    assert trickles.is_closed
+
+
+async def test_head_of_a_stream_has_no_body(raven: GatewayStarter) -> None:
+    """Its bytes would be read as the beginning of the connection's next reply."""
+    gateway = await raven([Trickles()])
+    host, port = gateway.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"Host: test\r\nAuthorization: Bearer {gateway.key}\r\n"
+    writer.write(f"HEAD /trickle/some HTTP/1.1\r\n{head}\r\n".encode())
+    writer.write(f"GET /health/live HTTP/1.1\r\n{head}Connection: close\r\n\r\n".encode())
+    async with asyncio.timeout(10):
+        data = await reader.read()
+    writer.close()
+    first, _, rest = data.partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 200")
+    assert b"Transfer-Encoding" not in first
+    assert rest.startswith(b"HTTP/1.1 200")
