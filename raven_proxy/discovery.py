@@ -80,8 +80,8 @@ async def _ask_page(
     outgoing = provider.build_listing(upstream, page)
     if outgoing is None:
         return [], None
+    head = upstream.write_request(outgoing)  # first: a key that cannot be sent must cost no connection
     connection = await upstream.acquire(_TIMEOUT_S)
-    head = upstream.write_request(outgoing)
     message = await connection.send(head, outgoing.body, expects_body=True, timeout_s=_TIMEOUT_S)
     most = _MAX_STORED[0] if upstream.is_stored else _MAX_BYTES
     body = await Collector(connection, most, _TIMEOUT_S, _TIMEOUT_S).wait()

@@ -46,17 +46,17 @@ async def send(
 ) -> Fetched:
     """Send one request and give its reply, whatever its status; `timeout_s` is for all of it.
 
-    Raises InvalidRequest for a URL that is not http(s) (or carries a user), UpstreamError (502, 504)
-    where no public address answers in time with at most `max_bytes`, or where it redirects.
+    Raises InvalidRequest for a URL that is not http(s) (or carries a user) and for a header that cannot be
+    sent, UpstreamError (502, 504) where no public address answers in time with at most `max_bytes`, or
+    where it redirects.
     """
     upstream, target = _locate(url, allow_private=allow_private)
     outgoing = Outgoing(method, target, dict(headers), body)
+    head = upstream.write_request(outgoing)
     try:
         async with asyncio.timeout(timeout_s):
             connection = await upstream.acquire(timeout_s)
-            message = await connection.send(
-                upstream.write_request(outgoing), body, expects_body=method != "HEAD", timeout_s=timeout_s
-            )
+            message = await connection.send(head, body, expects_body=method != "HEAD", timeout_s=timeout_s)
             if 300 <= message.code < 400:
                 connection.abort()
                 raise UpstreamError(f"{upstream.host} answered with a redirect, which is not followed.")

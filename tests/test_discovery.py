@@ -9,12 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from raven_proxy.discovery import discover
+from raven_proxy.config import UpstreamConfig
+from raven_proxy.discovery import ask, discover
 from raven_proxy.exchange import Outgoing
 from raven_proxy.harness import GatewayStarter, RunningGateway
 from raven_proxy.hookspecs import hookimpl
 from raven_proxy.mock import MockUpstream, ScriptedReply
 from raven_proxy.providers import ModelInfo
+from raven_proxy.upstream import Upstream
 
 
 class Lister:
@@ -123,3 +125,16 @@ async def test_a_vendor_without_a_list_is_not_asked() -> None:
     upstream.provider.needs_key = lambda preset: True
     pipeline: Any = SimpleNamespace(upstreams={"a": upstream}, catalogue=SimpleNamespace(forget=lambda: None))
     await discover(pipeline)
+
+
+async def test_a_request_that_cannot_be_written_takes_no_connection(
+    upstream: MockUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key with a line break in it: asked again every hour, it would take one connection each time."""
+    listing = Outgoing("GET", "/list", {"authorization": "Bearer two\nlines"}, b"")
+    monkeypatch.setattr(Lister, "build_listing", lambda *_: listing)
+    config = UpstreamConfig(name="main", provider="lister", base_url=upstream.url)
+    provider: Any = Lister()
+    asked = Upstream(config, provider, allow_private=True)
+    await ask(asked)
+    assert (asked.open_connections, upstream.seen) == (0, [])

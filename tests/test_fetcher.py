@@ -85,3 +85,11 @@ async def test_a_form_is_posted_and_any_status_comes_back(upstream: MockUpstream
     )
     assert (reply.status, reply.body) == (400, b'{"error":"x"}')
     assert upstream.seen[0].body == b"a=b"
+
+
+async def test_a_header_that_cannot_be_sent_opens_no_connection(upstream: MockUpstream) -> None:
+    """Nobody would close it."""
+    headers = {"x-signature": "two\nlines"}
+    with pytest.raises(InvalidRequest):
+        await send("GET", upstream.url, headers=headers, max_bytes=1000, timeout_s=5, allow_private=True)
+    assert upstream.connections_opened == 0
