@@ -172,7 +172,7 @@ class Upstream:
                 raise UpstreamTimeout(
                     f"The upstream {self.label} did not accept a connection in time."
                 ) from None
-            if isinstance(error, OSError | ssl.SSLError):
+            if isinstance(error, OSError | ssl.SSLError | UnicodeError):  # of a name that can be none
                 _log.warning("upstream could not be reached", upstream=self.name, reason=str(error))
                 raise UpstreamError(f"The upstream {self.label} could not be reached.") from error
             raise

@@ -336,9 +336,11 @@ async def test_a_port_where_nobody_listens_is_a_502(unused_tcp_port: int) -> Non
     assert upstream.open_connections == 0
 
 
-async def test_a_name_that_does_not_resolve_is_a_502() -> None:
+@pytest.mark.parametrize("host", ["raven-proxy.invalid", f"{'a' * 70}.invalid"], ids=["unknown", "too long"])
+async def test_a_name_that_does_not_resolve_is_a_502(host: str) -> None:
+    """The next provider is tried, also where a name is refused before anybody is asked for it."""
     with pytest.raises(UpstreamError, match="could not be reached"):
-        await fetch(make("http://raven-proxy.invalid"))
+        await fetch(make(f"http://{host}"))
 
 
 async def test_a_connection_that_is_not_accepted_in_time_is_a_504(monkeypatch: pytest.MonkeyPatch) -> None:
