@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Meta
@@ -108,9 +108,8 @@ class _Imagined:
     def __init__(self, question: Question, remote: str | None) -> None:
         self.method = question.method
         self.raw_path = question.path
-        parts = urlsplit(question.path)
-        self.path = parts.path
-        self.query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        self.path, _, query = question.path.partition("?")
+        self.query = dict(parse_qsl(query, keep_blank_values=True))
         self.remote = remote
 
 

@@ -147,3 +147,10 @@ async def test_no_secret_is_repeated(start: Any) -> None:
     assert "needle" not in str(told)
     assert told["candidates"][0]["key"] == "caller"
     await explain(gateway, status=400, colour="red")
+
+
+@pytest.mark.parametrize("path", ["//[", "/[", "//x]/y?z", "/v1/%zz"])
+async def test_a_path_that_nobody_serves_is_a_finding(start: Any, path: str) -> None:
+    """Whatever is written there: it is the question, and no error of the gateway's."""
+    told = await explain(await start(), path=path)
+    assert (told["outcome"], rules(told)) == ("refused", {"route": "refuses"})
