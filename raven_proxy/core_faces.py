@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -17,6 +19,7 @@ from .resources.routes import caller_of
 
 if TYPE_CHECKING:
     from .gateway import Gateway
+    from .resources import Caller
 
 __all__ = ["core_faces"]
 
@@ -77,19 +80,30 @@ def _reload(gateway: Gateway) -> Face:
             raise Forbidden("Only who runs the gateway reloads it.")
         if gateway.reload is None:
             raise GatewayError("This gateway was started without a reload.", status=409)
-        try:
-            await gateway.reload()
-        except ConfigError as error:
+        # A task of its own: a caller who leaves must not leave half a reload behind.
+        work = gateway.tasks.spawn(_change_over(gateway, gateway.reload, caller_of(exchange)), "reload")
+        failure = await asyncio.shield(work)
+        if failure is not None:
             raise GatewayError(
-                f"The new configuration is not in force: {error}", status=400, type="validation_error"
-            ) from error
-        await gateway.records.note(caller_of(exchange), "gateway.reload", "")
+                f"The new configuration is not in force: {failure}", status=400, type="validation_error"
+            ) from failure
         return _json({"success": True, "plugins": [plugin.name for plugin in gateway.pipeline.plugins]})
 
     doc = Doc(summary="Read config and plugins again", tag="gateway", reply=Reloaded)
     return Face(
         name="reload", path="/reload", serve=reload, scope="admin:write", role="owner", doc=doc, **_PLAIN
     )
+
+
+async def _change_over(
+    gateway: Gateway, reload: Callable[[], Awaitable[None]], caller: Caller
+) -> ConfigError | None:
+    try:
+        await reload()
+    except ConfigError as error:
+        return error
+    await gateway.records.note(caller, "gateway.reload", "")
+    return None
 
 
 async def _show_document(exchange: Exchange) -> Reply:

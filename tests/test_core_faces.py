@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from raven_proxy import Exchange, Face, ModelInfo, Reply, hookimpl, read_nothing
 from raven_proxy.harness import ADMINISTRATOR, GatewayStarter, RunningGateway
+from raven_proxy.tasks import Tasks
 
 ALIAS = [{"name": "fast", "target": "demo/chat"}, {"name": "team/fast", "target": "demo/chat"}]
 
@@ -127,3 +129,39 @@ async def test_a_reload_can_be_asked_for_and_says_what_is_wrong(raven: GatewaySt
         assert (reply.status, error["type"]) == (400, "validation_error")
         assert "no_such_key" in error["message"]
     assert (await get(gateway, "/v1/models/fast"))[0] == 200
+
+
+class SlowToStart:
+    """A plugin whose second start waits to be let go on."""
+
+    def __init__(self) -> None:
+        self.starts = 0
+        self.may_go_on = asyncio.Event()
+
+    @hookimpl
+    async def startup(self) -> None:
+        self.starts += 1
+        if self.starts > 1:
+            await self.may_go_on.wait()
+
+
+async def test_a_reload_is_done_to_its_end_though_the_caller_leaves(raven: GatewayStarter) -> None:
+    """Half a reload would leave the old plugins with the new configuration."""
+    slow = SlowToStart()
+    gateway = await raven([slow])
+    before = gateway.gateway.pipeline
+    asked = Tasks().spawn(gateway.client.post("/reload"), "caller")
+    async with asyncio.timeout(10):
+        while slow.starts < 2:
+            await asyncio.sleep(0.01)
+        asked.cancel()
+        while gateway.gateway.in_flight:  # until the gateway knows that the caller has left
+            await asyncio.sleep(0.01)
+        slow.may_go_on.set()
+        while gateway.gateway.pipeline is before:
+            await asyncio.sleep(0.01)
+        entries: list[Any] = []
+        while not entries:
+            entries = (await get(gateway, "/audit-logs?action=gateway.reload"))[1]
+    assert gateway.gateway.config is gateway.gateway.pipeline.config
+    assert gateway.gateway.holdings is gateway.gateway.pipeline.catalogue.holdings
