@@ -34,7 +34,9 @@ FIRST_PARTY = (
 )  # fmt: skip
 """Entry-point names of this project's own plugins, in their default order of call."""
 
-Seconds = Annotated[float, Meta(gt=0)]
+_LONGEST_S = 2_000_000  # 23 days: the kernel counts a socket's milliseconds in 31 bits
+Seconds = Annotated[float, Meta(gt=0, le=_LONGEST_S)]
+SecondsOrNever = Annotated[float, Meta(ge=0, le=_LONGEST_S)]
 Size = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=1, le=2**53)]
 
@@ -144,9 +146,9 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     idle_timeout_s: Seconds = 120.0
     total_timeout_s: Seconds = 3600.0
     send_timeout_s: Seconds = 60.0
-    keepalive_s: Annotated[float, Meta(ge=0)] = 0.0  # 0 sends no comments: streams stay byte-exact
+    keepalive_s: SecondsOrNever = 0.0  # 0 sends no comments: streams stay byte-exact
     drain_timeout_s: Seconds = 30.0
-    models_refresh_s: Annotated[float, Meta(ge=0)] = 3600.0  # 0 asks no provider for its models
+    models_refresh_s: SecondsOrNever = 3600.0  # 0 asks no provider for its models
 
     def address(self) -> tuple[str, int]:
         """Split `listen` into host and port. Raises ConfigError."""

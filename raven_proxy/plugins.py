@@ -15,6 +15,7 @@ import itertools
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from math import inf
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -238,7 +239,7 @@ def _build(name: str, loaded: Any, config: Config, version: str, source: str) ->
         raise ConfigError(f"plugin {name}: written for plugin API {wanted}; this gateway has {API_VERSION}")
     table = dict(config.plugin.get(name, {}))
     timeout_s = table.pop("timeout_s", _DEFAULT_TIMEOUT_S)
-    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or timeout_s <= 0:
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s < inf:
         raise ConfigError(f"[plugin.{name}]: timeout_s: expected seconds above 0, got {timeout_s!r}")
     settings = getattr(loaded, "Config", None)
     if settings is None or isinstance(loaded, ModuleType):

@@ -127,6 +127,11 @@ def test_where_it_comes_from_is_told(offer: Any) -> None:
             "timeout_s: expected seconds above 0",
         ),
         (
+            [("demo", Plain)],
+            Config(plugins=("demo",), plugin={"demo": {"timeout_s": float("nan")}}),
+            "timeout_s: expected seconds above 0",
+        ),
+        (
             [("demo", type("Old", (), {"api_version": 0}))],
             Config(plugins=("demo",)),
             "written for plugin API 0; this gateway has 1",
