@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import sqlite3
 import tempfile
 from errno import EADDRINUSE
 from pathlib import Path
@@ -20,7 +21,7 @@ from .config import Config, load
 from .core_faces import core_faces
 from .counters import Counters, LocalCounters
 from .discovery import hand_over, keep_discovering
-from .errors import PLUGIN_FAULTS, ConfigError
+from .errors import PLUGIN_FAULTS, ConfigError, GatewayError
 from .gateway import Gateway
 from .pipeline import HookCall, Pipeline, is_cancelled
 from .resources.renewal import renew_seals
@@ -80,12 +81,12 @@ class Service:
         except OSError as error:
             raise ConfigError(f"data_dir: {data_dir}: {error.strerror or error}") from error
         secret = secrets.load_secret(data_dir, is_loopback=config.is_loopback())
-        storage = await SQLiteStorage.open(data_dir / "raven.db")
-        self._counters = _open_counters(config, data_dir)
         former = secrets.read_former()
-        self.gateway = gateway = Gateway(storage, data_dir, secret, self._counters, former)
-        gateway.reload = self.reload
-        try:
+        storage = await SQLiteStorage.open(data_dir / "raven.db")
+        try:  # whatever goes wrong: the thread of an open database would keep the process alive
+            self._counters = _open_counters(config, data_dir)
+            self.gateway = gateway = Gateway(storage, data_dir, secret, self._counters, former)
+            gateway.reload = self.reload
             pipeline = self._assemble(config)
             await gateway.records.migrate()
             gateway.pipeline = pipeline
@@ -228,7 +229,14 @@ class Service:
 
 def _open_counters(config: Config, data_dir: Path) -> Counters:
     if config.counters == "machine" or (config.counters == "auto" and config.workers > 1):
-        return SharedCounters(data_dir / "counters.db")
+        path = data_dir / "counters.db"
+        try:
+            return SharedCounters(path)
+        except (sqlite3.Error, GatewayError) as error:
+            reason = error.__cause__ or error
+            raise ConfigError(
+                f"the counters {path} cannot be opened: {reason}; what is in them can be deleted"
+            ) from error
     return LocalCounters()
 
 

@@ -308,3 +308,14 @@ def make_lock() -> Iterator[Callable[[Path], Any]]:
     yield make
     for lock in opened:
         lock.close()
+
+
+async def test_a_commit_that_fails_is_undone(tmp_path: Path) -> None:
+    """A full disk: a transaction that stayed open would let every later step fail."""
+    counting = SharedCounters(tmp_path / "counters.db")
+    counting._db.execute("PRAGMA foreign_keys = ON")
+    counting._db.execute("CREATE TABLE strict (one REFERENCES windows DEFERRABLE INITIALLY DEFERRED)")
+    with pytest.raises(GatewayError), counting._step() as db:
+        db.execute("INSERT INTO strict VALUES (1)")  # found out by the commit
+    assert await counting.take([Claim("money", 1, 100)]) is None
+    counting.close()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,17 @@ async def test_without_the_c_parser_it_does_not_start(
     monkeypatch.setattr(http_parser, "HttpResponseParser", http_parser.HttpResponseParserPy)
     with pytest.raises(ConfigError, match="C parser"):
         await Service(None, data_dir=str(tmp_path)).start()
+
+
+async def test_counters_that_cannot_be_read_stop_the_start_and_leave_no_thread(tmp_path: Path) -> None:
+    """An open database's thread would keep the process alive, which nobody would start again."""
+    (tmp_path / "counters.db").write_bytes(b"no database" * 100)
+    before = set(threading.enumerate())
+    with pytest.raises(ConfigError, match=r"counters\.db cannot be opened: file is not a database"):
+        await Service(None, data_dir=str(tmp_path), plugins=(), workers=2).start()
+    async with asyncio.timeout(10):
+        while any(thread.is_alive() for thread in set(threading.enumerate()) - before):
+            await asyncio.sleep(0.01)
 
 
 async def test_two_gateways_live_side_by_side(raven: GatewayStarter) -> None:
