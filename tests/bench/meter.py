@@ -46,6 +46,7 @@ class _Bench:
             tasks=Tasks(),
             data_dir=folder,
             pipeline=SimpleNamespace(plugins=()),
+            records=None,
         )
         described = SimpleNamespace(max_tokens=16384)  # an upstream keeps them too
         upstream: Any = SimpleNamespace(

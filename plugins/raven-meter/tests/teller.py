@@ -86,6 +86,7 @@ class Teller:
         catalog = self.folder / "catalog.json"
         self.gateway = SimpleNamespace(
             pipeline=SimpleNamespace(plugins=()),
+            records=None,
             storage=self.storage,
             config=msgspec.structs.replace(Config(), catalog=str(catalog) if catalog.exists() else None),
             counters=self.counters,

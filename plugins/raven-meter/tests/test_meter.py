@@ -80,6 +80,7 @@ async def start(path: Path) -> AsyncIterator[Metered]:
             tasks=Tasks(),
             data_dir=path.parent,
             pipeline=SimpleNamespace(plugins=()),
+            records=None,
         )
         await metered.plugin.startup(gateway)
         yield metered
