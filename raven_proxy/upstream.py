@@ -15,6 +15,7 @@ from time import monotonic
 from urllib.parse import SplitResult, urlsplit
 
 import aiohappyeyeballs
+import msgspec
 import structlog
 
 from .addresses import is_public
@@ -32,6 +33,7 @@ _log = structlog.get_logger("raven_proxy.upstream")
 # Providers close idle connections after 60 s and more; leave before they do.
 _MAX_IDLE_S = 50.0
 _MAX_DESCRIBED = 4096
+_LAST_SECOND = 253_402_300_799  # of the year 9999
 
 Describe = Callable[[str, str], ModelInfo | None]
 """What `hookspecs.register_models` registers."""
@@ -110,8 +112,8 @@ class Upstream:
         return found
 
     def learn(self, models: Iterable[ModelInfo]) -> None:
-        """Keep the vendor's list of its models."""
-        self.listed = tuple(models)
+        """Keep the vendor's list of its models, without figures that make no sense."""
+        self.listed = tuple(map(_plausible, models))
         self._described = {}
 
     def _describe(self, model: str) -> ModelInfo:
@@ -230,6 +232,22 @@ class Upstream:
         self.open_connections -= 1
         if connection in self._idle:
             self._idle.remove(connection)
+
+
+def _plausible(info: ModelInfo) -> ModelInfo:
+    """Leave out a time after the year 9999 (some vendors count milliseconds) and more tokens than a double
+    counts: no list could be written with them.
+    """
+    return msgspec.structs.replace(
+        info,
+        created=info.created if 0 <= info.created <= _LAST_SECOND else 0,
+        context_window=_tokens(info.context_window),
+        max_tokens=_tokens(info.max_tokens),
+    )
+
+
+def _tokens(number: int | None) -> int | None:
+    return number if number is None or 0 < number <= 2**53 else None
 
 
 def find_address(provider: Provider, config: UpstreamConfig) -> str | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
+from raven_proxy import ModelInfo
 from raven_proxy.harness import GatewayStarter, RunningGateway
 
 ALIASES = [{"name": f"alias-{i:02}", "target": "demo/chat"} for i in range(25)]
@@ -44,3 +46,15 @@ async def test_anthropic_clients_page_by_twenty(raven: GatewayStarter) -> None:
 async def test_a_model_that_is_not_there_is_a_404(raven: GatewayStarter) -> None:
     gateway = await raven()
     assert (await get(gateway, "/v1/models/nobody"))[0] == 404
+
+
+@pytest.mark.parametrize("headers", [ANTHROPIC, {}], ids=["Anthropic's", "OpenAI's"])
+async def test_a_vendors_nonsense_breaks_no_list(raven: GatewayStarter, headers: dict[str, str]) -> None:
+    """Milliseconds in the place of seconds, and numbers that JSON's readers cannot hold."""
+    gateway = await raven(upstreams=[{"name": "own", "provider": "demo"}])
+    odd = ModelInfo(id="odd", created=1_700_000_000_000, context_window=10**30, max_tokens=-1)
+    gateway.gateway.pipeline.upstreams["own"].learn([odd])
+    async with gateway.client.get("/v1/models/odd", headers=headers) as reply:
+        model = msgspec.json.decode(await reply.read())
+        assert (reply.status, model["id"], model["max_tokens"]) == (200, "odd", None)
+    assert model.get("created_at", "1970-01-01T00:00:00Z") == "1970-01-01T00:00:00Z"
