@@ -80,11 +80,15 @@ async def assert_fails_closed(
     """Send a chat through a plugin one of whose gates raises or hangs; give the status.
 
     Raises AssertionError unless the client is refused in plain words and the provider saw nothing. A
-    gate hangs if it outlasts `timeout_s`. `options` are those of `raven`.
+    gate hangs if it outlasts `timeout_s`. `options` are those of `raven`: with `config` a plugin gets its
+    settings, `config={"plugin": {"my-gate": {"limit": 1}}}`.
     """
     from .harness import name_of
 
-    config = {"plugin": {name_of(plugin): {"timeout_s": timeout_s}}} | options.pop("config", {})
+    config = dict(options.pop("config", {}))
+    tables = config.get("plugin", {})
+    name = name_of(plugin)
+    config["plugin"] = {**tables, name: {"timeout_s": timeout_s, **tables.get(name, {})}}
     gateway = await raven([plugin], upstreams=[upstream], config=config, **options)
     seen = len(upstream.seen)
     question = {"model": "mock/any", "messages": [{"role": "user", "content": "May I pass?"}]}

@@ -282,6 +282,25 @@ async def test_a_gate_that_breaks_refuses(raven, upstream, plugin, status):
     assert await assert_fails_closed(raven, upstream, plugin) == status
 
 
+class HangsAsToldTo:
+    class Config(msgspec.Struct):
+        seconds: float
+
+    def __init__(self, config):
+        self.seconds = config.seconds
+
+    @hookimpl
+    async def before_send(self, exchange):
+        await asyncio.sleep(self.seconds)
+
+
+async def test_a_gate_with_settings_keeps_its_limit(raven, upstream):
+    """Settings stand beside `timeout_s`, not in its place."""
+    settings = {"plugin": {"hangs-as-told-to": {"seconds": 30}}}
+    async with asyncio.timeout(9):  # the limit that a plugin has by itself is 10 s
+        assert await assert_fails_closed(raven, upstream, HangsAsToldTo, config=settings) == 500
+
+
 @pytest.mark.parametrize(("plugin", "what"), [(Waves, "saw the request"), (AnswersAnyway, "was not refused")])
 async def test_a_gate_that_lets_it_pass_is_found_out(raven, upstream, plugin, what):
     with pytest.raises(AssertionError, match=what):
