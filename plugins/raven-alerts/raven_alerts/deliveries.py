@@ -111,6 +111,13 @@ class Courier:
             await self._register.release(delivery)
 
     async def _deliver(self, alert: Alert, destination: Destination, delivery: str, tries: int) -> None:
+        try:
+            await self._try_often(alert, destination, delivery, tries)
+        except Exception as error:  # its row says when somebody may take it over: we, too
+            _log.error("a delivery could not be written down", alert=alert.id, reason=str(error))
+        self._under_way.discard(delivery)
+
+    async def _try_often(self, alert: Alert, destination: Destination, delivery: str, tries: int) -> None:
         state = "pending"
         while state == "pending":
             async with self._slots:
@@ -129,7 +136,6 @@ class Courier:
                 )  # fmt: skip
             if state == "pending":
                 await asyncio.sleep(_PAUSES_S[tries - 1])
-        self._under_way.discard(delivery)
 
     async def _try(self, alert: Alert, destination: Destination) -> str | None:
         rule = self._rules.get(alert.rule)

@@ -106,7 +106,8 @@ class Watch:
 
     async def learn(self) -> None:
         """Something fired, or was reactivated, in some process: know of it."""
-        self._fired |= await self._register.fired_on(day_of(time.time()))
+        fired = await self._register.fired_on(day_of(time.time()))
+        self._fired |= fired  # not in one line: what is there now counts, not what was before the wait
         await self._pauses.refresh()
 
     async def keep_counting(self) -> None:

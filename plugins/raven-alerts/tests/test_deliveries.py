@@ -258,6 +258,30 @@ async def test_a_database_that_is_down_stops_no_stop(
     assert len(mailbox.mails) == 1
 
 
+async def test_a_delivery_that_could_not_be_written_down_is_taken_over(
+    office: Any, mailbox: Any, upstream: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same process, too: it would be the only one that holds it for under way."""
+    working = Register.note_try
+    failures = []
+
+    async def fail(self: Register, *_: Any) -> None:
+        failures.append(self)
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Register, "note_try", fail)
+    mailbox.refusing = ["451 come back later"]
+    desk = await office([ONE], mailbox=mailbox)
+    await desk.chat()
+    courier = plugin_of(desk)._courier
+    await upstream.wait_until(lambda: failures and not courier._under_way)
+    monkeypatch.setattr(Register, "note_try", working)
+    await desk.gateway.gateway.storage.execute("UPDATE alert_deliveries SET leased_until = 0")
+    await courier.adopt()
+    await delivered(desk, "sent")
+    assert len(mailbox.mails) == 1
+
+
 # -- secrets --------------------------------------------------------------------------
 
 
