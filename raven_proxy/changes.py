@@ -65,7 +65,7 @@ class Changes:
             try:
                 await callback()
             except Exception as error:
-                del self._seen[topic]
+                self._seen.pop(topic, None)  # two at once may both fail
                 self.expect()
                 _log.error("watcher failed", topic=topic, exc_info=error)
                 return
