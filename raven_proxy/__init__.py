@@ -13,6 +13,7 @@ from .errors import (
     Refused,
     Unauthenticated,
     UpstreamError,
+    UpstreamRefused,
 )
 from .exchange import (
     Candidate,
@@ -56,6 +57,7 @@ __all__ = [
     "Tally",
     "Unauthenticated",
     "UpstreamError",
+    "UpstreamRefused",
     "Usage",
     "UsageTap",
     "hookimpl",

@@ -62,8 +62,9 @@ def register_faces(register: Callable[[Face], None]) -> None:
 def register_providers(register: Callable[..., None]) -> None:
     """Offer a vendor's API under a name and any number of presets.
 
-    `register(provider, presets=())`, once per start or reload. Names must be unique over all plugins.
-    With `implicit=True` an upstream of the provider's own name exists without any config.
+    `register(provider, presets=())`, once per start or reload; what a provider is says `providers.Provider`,
+    and `examples/acme.py` is one. Names must be unique over all plugins. With `implicit=True` an upstream of
+    the provider's own name exists without any config.
 
         @hookimpl
         def register_providers(self, register):
@@ -240,9 +241,13 @@ def open_stage(exchange: Exchange) -> Stage | None:
 
     Called once, when the reply's status and headers (`exchange.head`) are known, for replies with a
     status below 400. A stage is synchronous: `feed(bytes) -> bytes` for each piece, `close() -> bytes`
-    at the end; a whole reply is one `feed` and one `close`. Stages run in config order. If a stage
-    raises, the client gets an error (a whole reply) or its dialect's error event and a cut
-    connection (a stream); unfiltered bytes never pass. None takes no part and costs nothing.
+    at the end; a whole reply is one `feed` and one `close`. It sees what the client would get, decoded and
+    in the client's dialect (`exchange.face.dialect.name`, `.content_type`), cut anywhere:
+    `sse.EventReader` makes events of it, `testing.run_stage` tries every cut. Stages run in config order.
+
+    A stage that raises ends the reply: its error (a whole reply, or a stream whose head is not out), or its
+    dialect's error event and a cut connection. A `Refused` is told in its own words, anything else is a
+    500; unfiltered bytes never pass. None takes no part and costs nothing.
 
         @hookimpl
         def open_stage(exchange):

@@ -85,44 +85,79 @@ class UsageTap(Protocol):
 
 
 class Provider(Protocol):
-    """A vendor's API.
+    """A vendor's API, as `register_providers` takes it. Whoever has the methods is one; a subclass gets the
+    defaults that are named here. `examples/acme.py` is a whole one.
 
-    `presets` are the names it answers to beside `name` ("groq", "ollama", …).
-    `models` are those known without asking; `requires_key` is judged per preset by `needs_key`.
+    `name` is what `[[upstreams]] provider` says, and `preset` is that or another name that it was registered
+    under ("groq", "ollama", …): one object serves them all. It keeps nothing between calls.
     """
 
     name: str
 
     def base_url(self, preset: str) -> str | None:
-        """Give the vendor's usual base URL, without a trailing slash; None if it has none."""
+        """Give the vendor's usual base URL, without a trailing slash; None (the default): each upstream
+        says its own.
+        """
+        del preset
+        return None
 
     def needs_key(self, preset: str) -> bool:
-        """Say whether calling this vendor without a key is pointless."""
+        """Say whether calling this vendor without a key is pointless (the default). Where it is,
+        `exchange.credential` is there in all that follows; else it may be None.
+        """
+        del preset
+        return True
 
     def known_models(self, preset: str) -> Sequence[ModelInfo]:
-        """List models that are known without asking the vendor."""
+        """List models that are known without asking the vendor; by default none."""
+        del preset
+        return ()
 
     def find_face(self, method: str, endpoint: str) -> Face | None:
-        """Name the face whose dialect this endpoint of the vendor's own API speaks, for raw paths."""
+        """Name the face whose dialect an endpoint of the vendor's own API speaks, for `/v1/{provider}/…`.
+
+        None (the default): nobody knows what it does, and it takes a key that may do everything.
+        """
+        del method, endpoint
+        return None
 
     def build_request(self, exchange: Exchange) -> Outgoing:
         """Make the vendor's request from `exchange` for `exchange.candidate` and `.credential`.
+
+        Its target begins with `candidate.upstream.base_path`; Host, lengths and codings are the gateway's.
+        With `exchange.face.raw` the client speaks the vendor's own API: `params["endpoint"]`, the query and
+        the body go up as they came. Otherwise the dialects match (`splice.put` changes the model and no
+        other byte), or `translation.read_request` gives the request in the hub's shape. Which of the
+        client's headers a vendor may see, `headers.forward_request` says; credentials are not among them.
 
         Raises InvalidRequest for what the vendor cannot take (always, or only under
         `X-Raven-Strict: true`).
         """
 
     def revise_request(self, exchange: Exchange, head: ReplyHead, body: bytes) -> Outgoing | None:
-        """Given an error reply, return a request worth sending instead, once; None to give up."""
+        """Given an error reply, return a request worth sending instead, once; None (the default) gives up."""
+        del exchange, head, body
+        return None
 
     def read_refusal(self, exchange: Exchange, head: ReplyHead, body: bytes) -> UpstreamRefused:
-        """Turn an error reply (status ≥ 400) into the error that the client will see."""
+        """Turn an error reply (status ≥ 400) into the error that the client will see.
+
+        `refusals.refuse` does so for most shapes of `body` (at most 256 KiB), without secrets.
+        """
 
     def open_translator(self, exchange: Exchange, head: ReplyHead) -> Stage | None:
-        """Give the stage that makes the client's dialect of the reply; None passes bytes untouched."""
+        """Give the stage that makes the client's dialect of the reply, most often
+        `translation.open_translation`; None (the default) passes bytes untouched.
+        """
+        del exchange, head
+        return None
 
     def open_usage_tap(self, exchange: Exchange, head: ReplyHead) -> UsageTap | None:
-        """Give a reader of the provider's own bytes; None where there is nothing to meter."""
+        """Give a reader of the provider's own bytes (`metering.EventTap`, `WholeTap`); None (the default)
+        where there is nothing to meter, or a translation does it.
+        """
+        del exchange, head
+        return None
 
 
 @runtime_checkable

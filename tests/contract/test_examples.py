@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from raven_proxy.mock import ScriptedReply
 from raven_proxy.testing import run_stage
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -27,7 +28,7 @@ async def post(gateway, body):
 
 
 def test_every_example_is_tested_here():
-    assert [path.stem for path in ONE_FILE] == ["header_stamp", "model_allow_list", "shouting"]
+    assert [path.stem for path in ONE_FILE] == ["acme", "header_stamp", "model_allow_list", "shouting"]
     assert {path.name for path in EXAMPLES.iterdir() if path.is_dir() and path.name[0] not in "._"} == {
         "plugin-package"
     }
@@ -157,6 +158,62 @@ def load(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+# -- acme ------------------------------------------------------------------------------
+
+
+async def start_acme(raven, upstream, tmp_path):
+    (tmp_path / "key").write_text("ak-0123456789")
+    place = {
+        "name": "acme",
+        "provider": "acme",
+        "base_url": upstream.url,
+        "key": {"file": str(tmp_path / "key")},
+    }
+    return await raven([EXAMPLES / "acme.py"], upstreams=[place], base=("openai", "anthropic"))
+
+
+async def test_acme_serves_clients_of_any_dialect(raven, upstream, tmp_path):
+    gateway = await start_acme(raven, upstream, tmp_path)
+    upstream.reply(json={"say": "Hi.", "units": [3, 2]})
+    _, body = await post(gateway, ask("acme/large", temperature=1))
+    reply = msgspec.json.decode(body)
+    assert reply["choices"][0]["message"]["content"] == "Hi."
+    assert (reply["usage"]["prompt_tokens"], reply["usage"]["completion_tokens"]) == (3, 2)
+    seen = upstream.seen[-1]
+    assert (seen.target, seen.headers["x-acme-key"]) == ("/v1/talk", "ak-0123456789")
+    assert msgspec.json.decode(seen.body) == {
+        "engine": "large", "live": False, "turns": [{"who": "user", "say": "Hello!"}],
+    }  # fmt: skip
+    upstream.script(ScriptedReply.of_events([{"id": "t"}, {"say": "H"}, {"say": "i."}, {"units": [3, 2]}]))
+    async with gateway.client.post(
+        "/v1/messages", json=ask("acme/large", stream=True, max_tokens=9)
+    ) as reply:
+        stream = await reply.text()
+    assert stream.index('"text":"H"') < stream.index('"text":"i."') < stream.index("message_stop")
+    assert '"output_tokens":2' in stream
+
+
+async def test_acme_refuses_in_plain_words(raven, upstream, tmp_path):
+    gateway = await start_acme(raven, upstream, tmp_path)
+    strict = {"X-Raven-Strict": "true"}
+    async with gateway.client.post(CHAT, json=ask("acme/large", temperature=1), headers=strict) as reply:
+        assert (reply.status, (await reply.json())["error"]["param"]) == (400, "temperature")
+    tool = {"type": "function", "function": {"name": "f"}}
+    reply, _ = await post(gateway, ask("acme/large", tools=[tool]))
+    assert (reply.status, upstream.seen) == (400, [])
+    upstream.reply(status=429, json={"error": "slower, ak-0123456789"})
+    reply, body = await post(gateway, ask("acme/large"))
+    assert (reply.status, b"slower" in body, b"ak-0123456789" in body) == (429, True, False)
+
+
+async def test_acmes_own_api_passes_untouched(raven, upstream, tmp_path):
+    gateway = await start_acme(raven, upstream, tmp_path)
+    upstream.reply(json={"free": 7})
+    async with gateway.client.get("/v1/acme/engines/large?unit=hour") as reply:
+        assert (reply.status, await reply.json()) == (200, {"free": 7})
+    assert upstream.seen[-1].target == "/v1/engines/large?unit=hour"
 
 
 # -- plugin-package ------------------------------------------------------------------
