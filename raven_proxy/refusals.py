@@ -21,6 +21,7 @@ __all__ = ["VendorError", "describe", "read_error", "refuse", "refuse_event", "s
 
 _MOST = 2048  # characters of a vendor's message
 _RETRYABLE = frozenset({401, 402, 403, 408, 409, 425, 429})
+_MESSAGES = ("message", "detail", "details", "msg", "error_msg", "title")  # where vendors put their words
 _ALWAYS_WAITS = frozenset({429, 529})
 # xAI and Google say 400 of a key that is wrong.
 _BAD_KEY = re.compile(r"(?i)\b(?:incorrect|invalid) (?:x-)?api[- ]?key\b|\bapi key not valid\b")
@@ -156,18 +157,22 @@ def _clean(text: str, secret: str) -> str:
 
 def _message(source: dict[str, Any]) -> tuple[str, str | None]:
     """Give the message, and the field that a FastAPI validation error names."""
-    for name in ("message", "detail", "details", "msg", "error_msg", "title"):
-        found = source.get(name)
-        if isinstance(found, str) and found:
-            return found, None
-        if isinstance(found, dict):
-            return _message(found)
-        if isinstance(found, list) and found and isinstance(found[0], dict) and "msg" in found[0]:
-            place = found[0].get("loc")
-            names = [str(part) for part in place if part != "body"] if isinstance(place, list) else []
-            param = ".".join(names) or None
-            return f"{param}: {found[0]['msg']}" if param else str(found[0]["msg"]), param
-    return "", None
+    found: Any = source
+    while isinstance(found, dict):  # a loop: a body can be nested deeper than calls can
+        found = next((told for name in _MESSAGES if _tells(told := found.get(name))), "")
+    if isinstance(found, str):
+        return found, None
+    place = found[0].get("loc")
+    names = [str(part) for part in place if part != "body"] if isinstance(place, list) else []
+    param = ".".join(names) or None
+    return f"{param}: {found[0]['msg']}" if param else str(found[0]["msg"]), param
+
+
+def _tells(found: Any) -> bool:
+    """Say whether a value is a message, holds one, or is FastAPI's list of what is wrong."""
+    if isinstance(found, list):
+        return bool(found) and isinstance(found[0], dict) and "msg" in found[0]
+    return isinstance(found, dict) or (isinstance(found, str) and bool(found))
 
 
 def _with_cause(message: str, source: dict[str, Any]) -> str:
@@ -226,7 +231,7 @@ def _headers(head: ReplyHead, status: int) -> dict[str, str]:
     except ValueError:
         try:
             parsedate_to_datetime(wait)
-        except ValueError:
+        except (ValueError, OverflowError):
             wait = ""
     else:
         wait = str(max(1, math.ceil(seconds))) if 0 <= seconds < 10**9 else ""

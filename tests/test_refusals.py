@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from raven_proxy.errors import UpstreamRefused, envelope
 from raven_proxy.exchange import ReplyHead
-from raven_proxy.refusals import read_error, refuse, scrub
+from raven_proxy.refusals import describe, read_error, refuse, scrub
 
 SECRET = "sk-proj-NeverShowThis0123456789"
 
@@ -114,6 +114,13 @@ def test_a_reply_without_words_gets_ours(body: bytes) -> None:
     assert make(500, body).message == "The provider answered with status 500."
 
 
+def test_a_message_may_be_nested_deeper_than_calls() -> None:
+    document: dict[str, Any] = {"message": "deep down"}
+    for _ in range(5000):
+        document = {"message": document}
+    assert describe(document).message == "deep down"
+
+
 def test_a_page_becomes_plain_bounded_text() -> None:
     page = (
         b"<html><head><title>x</title></head><body><script>evil()</script><h1>502 Bad\nGateway</h1>%s</body>"
@@ -141,6 +148,8 @@ def test_a_page_becomes_plain_bounded_text() -> None:
         ("nan", "1"),
         ("1e99", "1"),
         ("Wed, 21 Oct 2026 07:28:00 GMT", "Wed, 21 Oct 2026 07:28:00 GMT"),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "1"),
+        ("Wed, 21 Oct 2026 07:28:00 +99999999999999999999", "1"),
     ],
 )
 def test_a_rate_limit_always_says_when_to_come_back(sent: str, received: str) -> None:
