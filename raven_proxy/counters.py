@@ -91,24 +91,27 @@ class Counters(Protocol):
 
 
 class _Window:
-    """One sliding window: slices that something was taken in, oldest first."""
+    """One sliding window: slices that something was taken in, oldest first. `look` before anything else."""
 
-    __slots__ = ("slices", "used")
+    __slots__ = ("current", "oldest", "slice_s", "slices", "used")
 
-    def __init__(self) -> None:
+    def __init__(self, window_s: int) -> None:
+        self.slice_s = window_s / SLICES
         self.slices: dict[int, int] = {}  # slice number → amount; insertion order is time's
+        self.oldest = self.current = 0
         self.used = 0
 
-    def forget(self, current: int) -> None:
-        """Drop the slices whose last moment is more than a window ago."""
-        oldest = current - SLICES
-        while self.slices:
-            first = next(iter(self.slices))
-            if first >= oldest:
-                break
-            self.used -= self.slices.pop(first)
+    def look(self, now: float) -> int:
+        """Move on to a moment, and give what is used: no slice counts a window after its last moment."""
+        self.current = current = int(now / self.slice_s)
+        if self.oldest < current - SLICES:
+            while self.slices and (first := next(iter(self.slices))) < current - SLICES:
+                self.used -= self.slices.pop(first)
+            self.oldest = next(iter(self.slices), current)
+        return self.used
 
-    def add(self, current: int, amount: int) -> None:
+    def add(self, amount: int) -> None:
+        current = self.current
         self.slices[current] = self.slices.get(current, 0) + amount
         self.used += amount
 
@@ -124,13 +127,13 @@ class _Window:
             if not amount:
                 break
 
-    def wait_s(self, needed: int, current: int, now: float, slice_s: float) -> float:
+    def wait_s(self, needed: int, now: float) -> float:
         """Give the seconds until `needed` of what is used has passed."""
         for number, amount in self.slices.items():
             needed -= amount
             if needed <= 0:
-                return (number + SLICES + 1) * slice_s - now
-        return (current + SLICES + 1) * slice_s - now
+                return (number + SLICES + 1) * self.slice_s - now
+        return (self.current + SLICES + 1) * self.slice_s - now
 
 
 class LocalCounters:
@@ -150,33 +153,39 @@ class LocalCounters:
         """Take all of `claims`, or none of them and say which one was too much."""
         now = self._now()
         denied: Denial | None = None
-        totals, holds = self._totals, self._holds
+        windows, totals, holds = self._windows, self._totals, self._holds
+        found: list[_Window | None] = []
         for claim in claims:
-            key = claim.key
-            used = self._used(claim, now) if claim.window_s else totals.get(key, 0) + holds.get(key, 0)
+            key, window_s = claim.key, claim.window_s
+            if window_s:
+                window = windows.get((key, window_s)) or self._window(key, window_s)
+                used = window.look(now)
+            else:
+                window = None
+                used = totals.get(key, 0) + holds.get(key, 0)
+            found.append(window)
             if used + claim.amount > claim.limit:
-                denied = later(denied, Denial(claim, used, self._wait_s(claim, now, used)))
+                denied = later(denied, Denial(claim, used, _wait_s(claim, window, used, now)))
         if denied is not None:
             return denied
-        for claim in claims:
-            if claim.window_s:
-                self._window(claim.key, claim.window_s).add(self._slice(claim.window_s, now), claim.amount)
+        for claim, window in zip(claims, found):  # noqa: B905 - as many, and on the way of each request
+            if window is not None:
+                window.add(claim.amount)
             else:
                 holds[claim.key] = holds.get(claim.key, 0) + claim.amount
-        self._until_sweep -= len(claims)
+        self._until_sweep -= len(found)
         if self._until_sweep <= 0:
             self._sweep(now)
         return None
 
     async def correct(self, key: str, window_s: int, difference: int) -> None:
         """Correct what was taken in a window."""
-        current = self._slice(window_s, self._now())
         window = self._window(key, window_s)
-        window.forget(current)
+        window.look(self._now())
         if difference < 0:
             window.take_back(-difference)
         elif difference:
-            window.add(current, difference)
+            window.add(difference)
 
     async def settle(self, keys: Sequence[str], held: int, actual: int) -> None:
         """End a hold on each of `keys`."""
@@ -220,34 +229,24 @@ class LocalCounters:
         if not claim.window_s:
             return self._totals.get(claim.key, 0) + self._holds.get(claim.key, 0)
         window = self._windows.get((claim.key, claim.window_s))
-        if window is None:
-            return 0
-        window.forget(self._slice(claim.window_s, now))
-        return window.used
-
-    def _wait_s(self, claim: Claim, now: float, used: int) -> float | None:
-        if not claim.window_s or claim.amount > claim.limit:
-            return None
-        slice_s = claim.window_s / SLICES
-        window = self._window(claim.key, claim.window_s)
-        return window.wait_s(
-            used + claim.amount - claim.limit, self._slice(claim.window_s, now), now, slice_s
-        )
+        return 0 if window is None else window.look(now)
 
     def _window(self, key: str, window_s: int) -> _Window:
         window = self._windows.get((key, window_s))
         if window is None:
-            window = self._windows[key, window_s] = _Window()
+            window = self._windows[key, window_s] = _Window(window_s)
         return window
-
-    @staticmethod
-    def _slice(window_s: int, now: float) -> int:
-        return int(now * SLICES / window_s)
 
     def _sweep(self, now: float) -> None:
         """Drop the windows that are over; the next look comes when as many claims as keys were made."""
         for key, window in list(self._windows.items()):
-            window.forget(self._slice(key[1], now))
+            window.look(now)
             if not window.slices:
                 del self._windows[key]
         self._until_sweep = max(_SWEEP_EVERY, len(self._windows))
+
+
+def _wait_s(claim: Claim, window: _Window | None, used: int, now: float) -> float | None:
+    if window is None or claim.amount > claim.limit:
+        return None
+    return window.wait_s(used + claim.amount - claim.limit, now)

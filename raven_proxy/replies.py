@@ -5,6 +5,7 @@ Written straight to the transport: the head is the gateway's own, the body is no
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -38,8 +39,8 @@ def reply_head(exchange: Exchange, status: int, headers: dict[str, str], *, keep
     exchange.status = status
     final = headers
     for name, value in exchange.response_headers.items():
-        lower = name.lower()
-        if lower != "content-type" and not is_ours(lower):
+        lower = _name_of_plugins(name)
+        if lower:
             final.pop(lower, None)
             final[name] = value
     final["X-Request-ID"] = exchange.id
@@ -63,6 +64,13 @@ def reply_head(exchange: Exchange, status: int, headers: dict[str, str], *, keep
 def is_ours(name: str) -> bool:
     """Say whether a header (lower case) frames or names a reply: plugins cannot set those."""
     return name in _FRAMING or (name.startswith("x-raven-") and name not in _SAID_BY_PLUGINS)
+
+
+@lru_cache(maxsize=256)  # plugins' names are few, and the same for each reply
+def _name_of_plugins(name: str) -> str:
+    """Give a plugin's header in lower case; "" for one that it cannot set."""
+    lower = name.lower()
+    return "" if lower == "content-type" or is_ours(lower) else lower
 
 
 def _header_value(name: str) -> str:

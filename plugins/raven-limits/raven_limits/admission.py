@@ -58,7 +58,9 @@ class Admissions:
         denial = await self._counters.take(rules.fixed + tokens)
         if denial is None:
             exchange.notes[_NOTE] = Admission(rules, estimate, tokens, rules.slots)
-        await show(self._counters, rules, exchange.response_headers)
+        # What is left of the tokens is told of a whole reply when it is known, just before it leaves.
+        is_final = exchange.stream or denial is not None or not tokens
+        await show(self._counters, rules, exchange.response_headers, tokens=is_final)
         if denial is not None:
             exchange.notes[_NOTE] = None  # its headers are there
             raise _refusal(denial, estimate)

@@ -35,9 +35,9 @@ _RESET_S = {window_s: math.ceil(window_s * (SLICES + 1) / SLICES) for window_s i
 _RESET = {window_s: duration(seconds) for window_s, seconds in _RESET_S.items()}
 
 
-async def show(counters: Counters, rules: Rules, headers: dict[str, str]) -> None:
-    """Put into `headers` what is left of every limit that they have a name for."""
-    used = await counters.used_of(rules.windows)
+async def show(counters: Counters, rules: Rules, headers: dict[str, str], *, tokens: bool = True) -> None:
+    """Put into `headers` what is left of every limit that they have a name for; `tokens` can wait."""
+    used = await counters.used_of(rules.windows if tokens else rules.requests)
     if rules.requests:
         left, claim = tightest = _tightest(rules.requests, used)
         if claim.window_s != MINUTE_S:
@@ -50,7 +50,7 @@ async def show(counters: Counters, rules: Rules, headers: dict[str, str]) -> Non
         wait_s = _RESET_S[claim.window_s] if left < claim.limit else 0
         headers["X-RateLimit-Reset"] = str(math.ceil(time.time()) + wait_s)
         _write(headers, _REQUESTS, *tightest)
-    if rules.tokens:
+    if rules.tokens and tokens:
         _write(headers, _TOKENS, *_tightest(rules.tokens, used[len(rules.requests) :]))
 
 
