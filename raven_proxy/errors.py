@@ -1,8 +1,7 @@
 """The errors of the gateway and the one envelope they are rendered in.
 
-Responsible for the tree below and for its rendering as the error superset of
-contract section 3. What a dialect other than OpenAI's makes of an error is that
-dialect's own affair (`faces.Dialect`).
+Responsible for the tree below and for its rendering (README, "Replies and errors", has the words). What a
+dialect other than OpenAI's makes of an error is that dialect's own affair (`faces.Dialect`).
 
     GatewayError
     ├── Refused                 the caller's doing; what a gate raises
@@ -82,7 +81,7 @@ _CODES = {
 
 
 def default_type(status: int) -> str:
-    """Name the error type of an HTTP status (contract section 3)."""
+    """Name the error type of an HTTP status."""
     return _TYPES.get(status, "upstream_error" if status > 500 else "invalid_request_error")
 
 
@@ -94,9 +93,10 @@ def default_code(status: int) -> str:
 class GatewayError(Exception):
     """Anything that becomes an error reply.
 
-    `status` is the HTTP status; `code` and `type` are the words of contract section 3;
-    `param` names the offending field as the client wrote it (`messages[0].role`);
-    `metadata` goes to the client, so it must hold no secret; `headers` are added to the reply.
+    `status` is the HTTP status; `code` and `type` are words for programs (README, "Replies and errors"), and
+    follow from it where they are left out; a plugin may have codes of its own. `param` names the offending
+    field as the client wrote it (`messages[0].role`); `message` and `metadata` go to the client, so they must
+    hold no secret; `headers` are added to the reply.
     """
 
     status: int = 500
@@ -261,7 +261,7 @@ def forget_frames(error: BaseException) -> None:
 
 
 def envelope(error: GatewayError, request_id: str) -> bytes:
-    """Render the error superset of contract section 3 as one JSON document."""
+    """Render an error as one JSON document: OpenAI's object, with `status`, `request_id` and `metadata`."""
     inner: dict[str, Any] = {
         "type": error.type,
         "code": error.code,

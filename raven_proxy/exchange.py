@@ -53,10 +53,13 @@ class Outcome(StrEnum):
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Who is calling, as an `authenticate` hook found out.
 
-    `scopes` are the words of contract section 4. `allowed_models` are glob patterns over
-    the name as the client wrote it and over `upstream/model`; None allows every model. `role` is what a
-    member may do in the organisation; a key's scopes bound it further. `is_operator` is who runs the
-    gateway: every organisation is theirs.
+    `key_id` names the key in logs, limits and bills; it is no secret. `scopes` are those of the README ("Keys
+    and scopes"), none by default: `frozenset({"chat:write", "models:read"})` may chat. `allowed_models` are
+    glob patterns over the name as the client wrote it and over `upstream/model`; None allows every model.
+    `on_disconnect` says what becomes of a stream whose client has left: "cancel" stops the provider, "drain"
+    reads on for its usage. `role` ("viewer", "developer", "admin", "owner") is what a member may do in the
+    organisation; a key's scopes bound it further. `is_operator` is who runs the gateway: every organisation
+    is theirs. `attributes` are for other plugins: `member_id`, `rate_multiplier` (a Decimal), `plan`, …
     """
 
     key_id: str
@@ -99,7 +102,9 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class Credential(msgspec.Struct, frozen=True):
-    """A provider key for one attempt. Its value is masked wherever it is printed."""
+    """A provider key for one attempt. Its value is masked wherever it is printed, and in what the provider
+    answers. `source` says where it is from ("config", "byok"), for logs and plugins.
+    """
 
     value: str
     source: str = "config"
@@ -131,7 +136,11 @@ class ReplyHead(msgspec.Struct):
 class Reply(msgspec.Struct):
     """A reply that no upstream gave: from an `answer` hook, a route, or an error.
 
-    `body` is the whole reply, or an async iterator of its pieces (each is sent as it comes).
+    `headers` may be in any case; what frames the message is the gateway's to write. `body` is the whole
+    reply, or an async iterator of its pieces: each is sent as it comes, within `idle_timeout_s` and
+    `total_timeout_s`, and an async generator is closed when it is over, also because the client has left.
+
+        Reply(200, {"Content-Type": "application/json"}, msgspec.json.encode({"ok": True}))
     """
 
     status: int = 200

@@ -1,6 +1,6 @@
 """Which headers go where, and how heads are written and checked.
 
-Requests pass by a deny-list (vendor headers survive, contract 2.2); replies pass by an allow-list
+Requests pass by a deny-list (vendor headers survive); replies pass by an allow-list
 (a provider's cookies, credentials and connection state never reach a client). Hop-by-hop names:
 RFC 9110 section 7.6.1.
 """

@@ -48,7 +48,7 @@ def check_protocol(request: BaseRequest, headers: dict[str, str]) -> None:
 
 
 def require_json(headers: dict[str, str]) -> None:
-    """Refuse a JSON face's body under another content type (contract 2.2)."""
+    """Refuse a JSON face's body under another content type."""
     kind = headers.get("content-type", "")
     if kind != "application/json" and kind.partition(";")[0].strip().lower() != "application/json":
         raise InvalidRequest("Send Content-Type: application/json.", param="Content-Type")

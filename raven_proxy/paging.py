@@ -1,4 +1,4 @@
-"""Cursor pagination of the `/v1` lists: `limit`, `after`, `before` (contract section 2.5).
+"""Cursor pagination of the `/v1` lists: `limit`, `after`, `before`.
 
 A cursor is the id of an item that the caller has seen. Works on lists that are in memory.
 """

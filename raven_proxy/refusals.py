@@ -1,6 +1,6 @@
 """Making the client's error of a vendor's error reply, with nothing secret in it.
 
-Statuses stay (contract 2.3), except that a vendor's 401 or 403 is a 502: the key it refused was the
+Statuses stay, except that a vendor's 401 or 403 is a 502: the key it refused was the
 gateway's, not the caller's. What the vendor said is kept under `metadata`.
 """
 

@@ -40,7 +40,7 @@ def decode(resource: Resource[B], fields: Mapping[str, Any]) -> B:
 
 
 def as_validation(work: Callable[[], T]) -> T:
-    """Let what is wrong with a body be a `validation_error` (contract section 8)."""
+    """Let what is wrong with a body be a `validation_error`, as everywhere in the management API."""
     try:
         return work()
     except InvalidRequest as error:

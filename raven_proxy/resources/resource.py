@@ -47,7 +47,7 @@ Condition = tuple[str, tuple[Any, ...]]
 """A condition on rows, in SQL with a `?` for each of its values."""
 
 ROLES: tuple[Role, ...] = ("viewer", "developer", "admin", "owner")
-"""The roles of contract section 4, the least first; each may do what those before it may."""
+"""The roles, the least first; each may do what those before it may."""
 
 Secret = Annotated[
     str,
