@@ -32,8 +32,8 @@ class Access:
     class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
         """`[plugin.access]`.
 
-        `nameservers` are asked for the TXT records of domains ("192.0.2.53" or "192.0.2.53:5353"); empty:
-        those of the system. A claim to a domain that nobody proved ends after `claim_days`.
+        `nameservers` are asked for the TXT records of domains ("192.0.2.53", "192.0.2.53:5353" or an IPv6
+        address); empty: those of the system. A claim to a domain that nobody proved ends after `claim_days`.
         """
 
         nameservers: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ in their ASCII form (RFC 5891).
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import secrets
 import time
@@ -19,7 +20,7 @@ import dns.exception
 import msgspec
 from msgspec import Meta
 
-from raven_proxy import Refused
+from raven_proxy import ConfigError, Refused
 from raven_proxy.resources import Action, ActionCall, Change, Record, Records, Resource, invalid
 
 __all__ = ["MIGRATIONS", "Domains", "NewDomain", "host_of"]
@@ -76,7 +77,7 @@ class Domains:
     """The resource `/domains`, and the hosts that are proved, in memory."""
 
     def __init__(self, nameservers: tuple[str, ...], claim_days: int) -> None:
-        self._nameservers = nameservers
+        self._nameservers = _read_nameservers(nameservers)
         self._claim_s = claim_days * _DAY_S
         self._owners: Mapping[str, str] = {}
         self.resource: Resource[NewDomain] = Resource(
@@ -144,14 +145,11 @@ class Domains:
         await call.records.write_columns(self.resource, record, columns, call.caller, "verify")
 
     async def _look_up(self, name: str) -> set[str]:
-        resolver = dns.asyncresolver.Resolver(configure=not self._nameservers)
-        if self._nameservers:
-            places = [
-                one.rpartition(":") if one.count(":") == 1 else (one, "", "") for one in self._nameservers
-            ]
-            resolver.nameservers = [host for host, _, _ in places]
-            resolver.port = int(next((port for _, _, port in places if port), _DNS_PORT))
         try:
+            resolver = dns.asyncresolver.Resolver(configure=not self._nameservers)
+            if self._nameservers:
+                resolver.nameservers = list(self._nameservers)
+                resolver.nameserver_ports = dict(self._nameservers)
             answer = await resolver.resolve(name, "TXT", lifetime=_LOOKUP_S, raise_on_no_answer=False)
         except dns.exception.DNSException:
             return set()
@@ -169,6 +167,20 @@ async def _show(record: Record[NewDomain]) -> Mapping[str, Any]:
             "value": record.columns["token"],
         },
     }
+
+
+def _read_nameservers(texts: tuple[str, ...]) -> Mapping[str, int]:
+    """Map addresses to ports. Raises ConfigError."""
+    found = {}
+    for text in texts:
+        host, _, port = text.rpartition(":") if text.count(":") == 1 else (text, "", str(_DNS_PORT))
+        try:
+            found[str(ipaddress.ip_address(host))] = int(port)
+        except ValueError:
+            raise ConfigError(
+                f'[plugin.access]: nameservers: {text!r} is not "192.0.2.53" or "192.0.2.53:5353"'
+            ) from None
+    return found
 
 
 def _normal(text: str) -> str:

@@ -11,8 +11,10 @@ import dns.message
 import dns.rrset
 import msgspec
 import pytest
+from raven_access import Access
+from raven_access.domains import Domains
 
-from raven_proxy import Candidate, Exchange, hookimpl
+from raven_proxy import Candidate, ConfigError, Exchange, hookimpl
 from raven_proxy.harness import ADMIN_KEY, ADMINISTRATOR
 from raven_proxy.mock import MockUpstream
 from raven_proxy.organizations import Organization
@@ -243,3 +245,18 @@ async def test_a_domain_is_one_organisations_only(raven: Any) -> None:
         assert (status, body["error"]["type"]) == (409, "conflict_error")
     await running.gateway.storage.execute("UPDATE domains SET created_at = created_at - 8 * 86400")
     assert (await call(running, "POST", "/domains", {"domain": "a.example.com"}, X_Org_Id="org_b"))[0] == 201
+
+
+@pytest.mark.parametrize("wrong", ["ns.example.com", "192.0.2.53:dns", ""])
+def test_a_nameserver_that_is_no_address_stops_the_start(wrong: str) -> None:
+    """Not only when somebody verifies a domain, as a 500."""
+    with pytest.raises(ConfigError, match="nameservers"):
+        Access(Access.Config(nameservers=("192.0.2.53", wrong)))
+
+
+async def test_each_nameserver_has_its_own_port() -> None:
+    """The second one answers, on a port that is not the first one's."""
+    async with name_server() as (names, address):
+        names.texts["_raven-challenge.ai.example.com"] = "word"
+        domains = Domains(("127.0.0.2:9", address), 7)
+        assert await domains._look_up("_raven-challenge.ai.example.com") == {"word"}
