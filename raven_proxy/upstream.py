@@ -179,18 +179,13 @@ class Upstream:
                 raise UpstreamError(f"The upstream {self.label} could not be reached.") from error
             raise
 
-    def close_idle(self, *, older_than_s: float = 0.0) -> None:
-        """Close connections that have been idle for longer than `older_than_s`."""
-        limit = monotonic() - older_than_s
-        for connection in [c for c in self._idle if c.idle_since <= limit]:
-            self._idle.remove(connection)
-            if connection.transport is not None:
-                connection.transport.close()
-
     def close(self) -> None:
         """Take no connection back any more; those in use close when their exchange ends."""
         self._closed = True
-        self.close_idle()
+        for connection in self._idle:
+            if connection.transport is not None:
+                connection.transport.close()
+        self._idle = []
 
     def withdraw(self) -> None:
         """Close, and let no request begin here any more, also of those that chose it before."""
@@ -225,8 +220,13 @@ class Upstream:
             if connection.transport is not None:
                 connection.transport.close()
             return
-        connection.idle_since = monotonic()
+        connection.idle_since = now = monotonic()
         self._idle.append(connection)
+        oldest = self._idle[0]  # the last one is taken first: those of a burst that is over lie below
+        if now - oldest.idle_since > _MAX_IDLE_S:
+            del self._idle[0]
+            if oldest.transport is not None:
+                oldest.transport.close()
 
     def _forget(self, connection: UpstreamConnection) -> None:
         self.open_connections -= 1

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import ssl
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -82,16 +83,24 @@ async def test_two_requests_at_once_take_two_connections_and_both_are_kept(mock:
     upstream.close()
 
 
-async def test_the_newest_idle_connection_is_taken_and_old_ones_are_closed(mock: MockUpstream) -> None:
+async def test_the_newest_idle_connection_is_taken_and_old_ones_are_closed(
+    mock: MockUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A burst leaves no connections behind that wait for the provider to tire of them."""
     upstream = make(mock.url)
-    mock.script(*[ScriptedReply(body=b"x", delay_s=0.05) for _ in range(2)])
-    await asyncio.gather(fetch(upstream), fetch(upstream))
-    await asyncio.sleep(0.05)
+    mock.script(*[ScriptedReply(body=b"x", delay_s=0.05) for _ in range(3)])
+    await asyncio.gather(*[fetch(upstream) for _ in range(3)])
+    assert upstream.open_connections == 3
+    monkeypatch.setattr("raven_proxy.upstream.monotonic", lambda: time.monotonic() + 40)
     await fetch(upstream)
-    upstream.close_idle(older_than_s=0.04)
-    await mock.wait_until(lambda: mock.connections == 1)
-    assert upstream.open_connections == 1
-    upstream.close_idle()
+    assert upstream.open_connections == 3
+    monkeypatch.setattr("raven_proxy.upstream.monotonic", lambda: time.monotonic() + 80)
+    for left in (2, 1, 1):
+        await fetch(upstream)
+        await mock.wait_until(lambda left=left: mock.connections == left)  # type: ignore[misc]
+        assert upstream.open_connections == left
+    assert mock.connections_opened == 3
+    upstream.close()
     await mock.wait_until(lambda: mock.connections == 0)
 
 

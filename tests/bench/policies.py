@@ -1,8 +1,8 @@
 """What keys, limits and money add to a request, in microseconds of CPU: `python -m tests.bench.policies`.
 
-In one process, without sockets: each hook is called for thousands of exchanges in a row, so caches are warm. In
-a gateway the same code meets cold ones: `python -m tests.bench --plugins` shows what it comes to there. The
-database's own work is left out here; it has a thread of its own and no request waits for it.
+In one process, without sockets: each hook is called for thousands of exchanges in a row, so caches are warm.
+In a gateway the same code meets cold ones: `python -m tests.bench --plugins` shows what it comes to there.
+The database's own work is left out here; it has a thread of its own and no request waits for it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What administrators and keys can ask of the money: credits, receipts, reconciliation.
 
-JSON of the management API (contract section 8): camelCase, ISO times, amounts as decimal strings in US
+JSON of the management API: camelCase, ISO times, amounts as decimal strings in US
 dollars with integer twins in nano-dollars. Each caller sees its own organisation.
 """
 
@@ -227,7 +227,7 @@ def _doc(summary: str, reply: Any, **more: Any) -> Doc:
 
 
 def _read(decode: Callable[[bytes], T], body: bytes, remedies: Mapping[str, str] | None = None) -> T:
-    """Read a body of the management API; what is wrong with it is its own type of error (contract 8)."""
+    """Read a body of the management API; what is wrong with it is its own type of error."""
     try:
         return judge(decode, body, remedies or {})
     except InvalidRequest as error:

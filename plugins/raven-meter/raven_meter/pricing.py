@@ -2,7 +2,7 @@
 
     cost = (tokens * price per million + units * price each, summed) * the user's * the model's multiplier
 
-rounded half up to a nano-dollar at the very end (contract section 5). Tokens of a kind without a price of
+rounded half up to a nano-dollar at the very end. Tokens of a kind without a price of
 its own cost what the kind above them does: cached and written prompt tokens the input's, reasoning the
 output's. No float takes part.
 """

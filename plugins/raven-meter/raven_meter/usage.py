@@ -52,7 +52,7 @@ def read_period(start_text: str | None, end_text: str | None) -> Period:
 
 
 async def summarize(storage: Storage, key_id: str, period: Period) -> dict[str, Any]:
-    """Add up a key's usage in a period; contract section 2.5 has the shape."""
+    """Add up a key's usage in a period."""
     await storage.flush()
     start, end = period
     first_s = (start - _EPOCH).days * _DAY_S

@@ -36,7 +36,7 @@ async def chat(gateway: Any, **fields: Any) -> str:
 
 
 async def test_R_each_request_is_a_row(gateway: Any, upstream: MockUpstream) -> None:
-    """The newest first, failed ones too, in the shape of contract section 11; no prompt stands in it."""
+    """The newest first, failed ones too, in the documented shape; no prompt stands in it."""
     first = await chat(gateway)
     upstream.script(ScriptedReply.of_json({"error": {"message": "no"}}, status=400))
     second = await chat(gateway)

@@ -1,6 +1,6 @@
 """Finish reasons: the five words that a client may rely on, and what vendors say instead.
 
-The words are those of contract section 2.3, and OpenAI's own older `function_call`.
+Four of them are OpenAI's (API reference, `finish_reason`), with its older `function_call`; `error` is ours.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The operator's `model_catalog.json`: own models and corrections, which go over the packaged catalogue.
 
-Strictly decoded (contract section 11): an unknown field or an amount that is no decimal string is an error
+Strictly decoded: an unknown field or an amount that is no decimal string is an error
 that names the model. Read at the start and at each reload; a broken file stops that, and the old one holds.
 """
 

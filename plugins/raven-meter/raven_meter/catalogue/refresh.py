@@ -18,7 +18,7 @@ from .entries import CatalogueFile, Match, ModelEntry, Price, ProviderEntry, Rat
 __all__ = ["build", "encode"]
 
 LIBRARY = "genai-prices"
-# The library's names and ours (contract section 11).
+# The library's names and ours.
 _NAMES = {
     "input_mtok": "input",
     "output_mtok": "output",

@@ -1,7 +1,7 @@
 """The Responses dialect, its faces, and how its errors are written.
 
 A stream that fails ends with two events, as OpenAI's own do: `error`, and `response.failed` with the same
-response id as a translated stream has. Both say it in the words of contract section 3. An error does not
+response id as a translated stream has. Both say it in the words of our envelope. An error does not
 know how many events went before: `sequence_number` is the highest that a client can take for a whole
 number of 32 bits, so that it still follows all others.
 """
