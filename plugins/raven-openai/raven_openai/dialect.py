@@ -1,6 +1,7 @@
 """OpenAI's dialects, and the faces that let clients speak them.
 
-The gateway's envelope is a superset of OpenAI's error object, so it is rendered as it is; in a stream it is one `data:` frame, which the official clients raise as an API error.
+The gateway's envelope is a superset of OpenAI's error object, so it is rendered as it is; in a stream it is
+one `data:` frame, which the official clients raise as an API error.
 """
 
 from __future__ import annotations
