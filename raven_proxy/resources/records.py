@@ -201,9 +201,11 @@ class Records:
         columns: Mapping[str, Any],
         caller: Caller,
         action: str,
+        *,
+        within: Transaction | None = None,
     ) -> Record[B]:
         """Write columns that no body has, for an `Action`; noted as `action`. Raises NotFound."""
-        async with self.storage.transaction() as transaction:
+        async with self._inside(within) as transaction:
             await self._row(transaction, resource, record.id, caller)
             changed = await self._update(transaction, resource, record, columns)
             changes = audit.compare(show_plainly(resource, record), show_plainly(resource, changed))

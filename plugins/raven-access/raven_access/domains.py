@@ -139,10 +139,13 @@ class Domains:
 
     async def _claim(self, call: ActionCall, record: Record[NewDomain], domain: str) -> None:
         sql = "SELECT 1 AS found FROM domains WHERE domain = ? AND verified_at IS NOT NULL AND id <> ?"
-        if await call.records.storage.fetch_one(sql, (domain, record.id)):
-            raise Refused("This domain was proved by another organisation.", status=409)
         columns = {"verified_at": int(time.time())}
-        await call.records.write_columns(self.resource, record, columns, call.caller, "verify")
+        async with call.records.storage.transaction() as transaction:  # of two at once the first has it
+            if await transaction.fetch_one(sql, (domain, record.id)):
+                raise Refused("This domain was proved by another organisation.", status=409)
+            await call.records.write_columns(
+                self.resource, record, columns, call.caller, "verify", within=transaction
+            )
 
     async def _look_up(self, name: str) -> set[str]:
         try:

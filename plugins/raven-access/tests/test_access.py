@@ -260,3 +260,26 @@ async def test_each_nameserver_has_its_own_port() -> None:
         names.texts["_raven-challenge.ai.example.com"] = "word"
         domains = Domains(("127.0.0.2:9", address), 7)
         assert await domains._look_up("_raven-challenge.ai.example.com") == {"word"}
+
+
+async def test_of_two_proofs_at_once_one_holds(raven: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both records are published: who is first in the database has the host, and the other is told."""
+    running = await raven(base=("auth-keys", "access", "demo"))
+    running.gateway.organizations.replace(
+        {"org_b": Organization(id="org_b"), "org_c": Organization(id="org_c")}
+    )
+    made = []
+    for organization in ("org_b", "org_c"):
+        _, one = await call(running, "POST", "/domains", {"domain": "a.example.com"}, X_Org_Id=organization)
+        made.append((organization, one["id"], one["verificationRecord"]["value"]))
+        await running.gateway.storage.execute("UPDATE domains SET created_at = created_at - 8 * 86400")
+
+    async def look_up(self: Domains, name: str) -> set[str]:
+        await asyncio.sleep(0.05)
+        return {token for _, _, token in made}
+
+    monkeypatch.setattr(Domains, "_look_up", look_up)
+    answers = await asyncio.gather(
+        *[call(running, "POST", f"/domains/{name}/verify", X_Org_Id=owner) for owner, name, _ in made]
+    )
+    assert sorted(status for status, _ in answers) == [200, 409]
