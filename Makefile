@@ -22,7 +22,7 @@ run: install ## Serve on http://127.0.0.1:4000 with the demo provider
 	@$(BIN)/raven-proxy serve $(if $(wildcard raven.toml),--config raven.toml)
 
 test: .venv/tested ## Install what the tests need and run them all
-	@$(BIN)/python -m pytest -n 2 -m "not soak" -q
+	@$(BIN)/python -m pytest -n 3 -m "not soak" -q
 
 check: .venv/tested ## Lint, format and type-check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -106,8 +106,17 @@ async def gateway(raven: GatewayStarter, upstream: MockUpstream) -> RunningGatew
     return await raven([Watching], upstreams=[upstream, upstream], base=base, config=config)
 
 
+@pytest.fixture(scope="module")
+def frozen() -> Iterator[None]:
+    """What was there before is looked at once, not in every test: the whole suite's modules."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
-def uncollected() -> Iterator[None]:
+def uncollected(frozen: None) -> Iterator[None]:
     """No garbage collector while the test runs."""
     gc.collect()
     gc.disable()
