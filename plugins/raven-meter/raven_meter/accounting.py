@@ -94,7 +94,7 @@ class Accounting:
             return
         self.check_bounded(exchange)
         estimate = self.estimate(exchange, tariffs, admission.prompt_of(exchange))
-        if self.costs_nothing(exchange, tariffs, estimate):
+        if not estimate and self.costs_nothing(exchange, tariffs, estimate):
             return
         denial = await self._gateway.counters.take(bounds.claims(estimate))
         if denial is not None:
