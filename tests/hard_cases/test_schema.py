@@ -46,11 +46,13 @@ async def startup(gateway):
 """
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("paths", [("--exclude-path-regex", _ALONE), ("--include-path-regex", _ALONE)])
 @pytest.mark.parametrize(
     "examples",
-    [pytest.param(15, id="short"), pytest.param(400, id="long", marks=pytest.mark.soak)],
+    [
+        pytest.param(15, id="short", marks=pytest.mark.timeout(300)),
+        pytest.param(400, id="long", marks=[pytest.mark.soak, pytest.mark.timeout(1800)]),
+    ],
 )
 async def test_every_answer_is_as_the_document_says(
     tmp_path: Path, examples: int, paths: tuple[str, str]
