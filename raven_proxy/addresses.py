@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-__all__ = ["is_public", "is_public_host"]
+__all__ = ["OWN_NAMES", "is_public", "is_public_host"]
 
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # NAT64 (RFC 6052): the last four bytes are IPv4
 _RELAYED = ipaddress.ip_network("2002::/16")  # 6to4 (RFC 3056): the four bytes behind the prefix are
@@ -18,7 +18,8 @@ _STATELESS = ipaddress.ip_network("::ffff:0:0:0/96")  # SIIT (RFC 2765): whereve
 _COMPATIBLE = ipaddress.ip_network("::/96")  # RFC 4291 section 2.5.5.1: deprecated, nobody's
 _WIRE_SERVER = ipaddress.ip_address("168.63.129.16")  # Azure's own services; public by number only
 
-_OWN_NAMES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")  # RFC 6761, 6762, 8375, and usage
+OWN_NAMES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
+"""Endings of names that are nobody else's: RFC 6761, 6762, 8375, and usage."""
 
 
 def is_public(text: str) -> bool:
@@ -54,4 +55,4 @@ def is_public_host(host: str) -> bool:
     try:
         return is_public(socket.inet_ntoa(socket.inet_aton(name)))
     except (OSError, ValueError):
-        return name != "localhost" and not name.endswith(_OWN_NAMES)
+        return name != "localhost" and not name.endswith(OWN_NAMES)

@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from raven_proxy import Exchange, InvalidRequest, Outcome, Principal
+from raven_proxy.addresses import OWN_NAMES
 from raven_proxy.exchange import Candidate, Usage
 from raven_proxy.gateway import Gateway
 from raven_proxy.providers import estimate_prompt, prompt_bound
@@ -31,7 +32,6 @@ __all__ = ["Accounting"]
 
 _log = structlog.get_logger("raven_meter.accounting")
 _NOTE = "meter"
-_OWN_NAMES = (".local", ".internal", ".lan", ".localhost", ".home.arpa")  # RFC 6762, RFC 8375, and usage
 _PRODUCED = frozenset({Outcome.COMPLETED, Outcome.TRUNCATED, Outcome.CANCELLED})
 
 
@@ -270,4 +270,4 @@ def _is_own(upstream: Upstream) -> bool:
     try:
         return not ipaddress.ip_address(upstream.host.strip("[]")).is_global
     except ValueError:
-        return "." not in upstream.host or upstream.host.endswith(_OWN_NAMES)
+        return "." not in upstream.host or upstream.host.endswith(OWN_NAMES)
