@@ -94,7 +94,7 @@ class Accounting:
             return
         self.check_bounded(exchange)
         estimate = self.estimate(exchange, tariffs, admission.prompt_of(exchange))
-        if not estimate and self.costs_nothing(exchange, tariffs, estimate):
+        if not estimate and self.costs_nothing(exchange, tariffs):
             return
         denial = await self._gateway.counters.take(bounds.claims(estimate))
         if denial is not None:
@@ -185,12 +185,12 @@ class Accounting:
             param="model",
         )
 
-    def costs_nothing(self, exchange: Exchange, tariffs: Sequence[Tariff | None], estimate: int) -> bool:
-        """Say whether it passes without money too: files, lists, a model of one's own machine.
+    def costs_nothing(self, exchange: Exchange, tariffs: Sequence[Tariff | None]) -> bool:
+        """Say whether what is estimated at 0 passes without money: files, lists, one's own machine's models.
 
         Not what has no known price, which may cost anything.
         """
-        if estimate or _has_no_bound(exchange):
+        if _has_no_bound(exchange):
             return False
         return all(
             tariff is not None or (candidate.model or exchange.model) is None or _is_own(candidate.upstream)

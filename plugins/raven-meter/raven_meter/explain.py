@@ -33,7 +33,7 @@ async def explain(
             return [*found, Finding.refusing(f"price of {_name(candidate)}", error)]
         found.append(_price(candidate, tariffs[-1], accounting.rate_of(principal)))
     estimate = accounting.estimate(exchange, tariffs, prompt_bound(exchange.body))
-    if accounting.costs_nothing(exchange, tariffs, estimate):
+    if not estimate and accounting.costs_nothing(exchange, tariffs):
         return [*found, Finding(rule="balance", verdict="passes_over", reason="It costs nothing.")]
     try:
         found += await _bounds(exchange, principal, estimate, accounting, books, counters)
