@@ -159,92 +159,55 @@ class Attempt(msgspec.Struct):
     reused_connection: bool = False
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """One request from accept to finish."""
 
-    __slots__ = (
-        "attempts",
-        "body",
-        "call",
-        "candidate",
-        "candidates",
-        "client_address",
-        "collects",
-        "content_type",
-        "cost_nano",
-        "credential",
-        "error",
-        "face",
-        "finish_reason",
-        "first_byte_at",
-        "head",
-        "headers",
-        "hub_request",
-        "id",
-        "is_complete",
-        "is_settled",
-        "notes",
-        "outcome",
-        "outgoing",
-        "params",
-        "pipeline",
-        "principal",
-        "produced_bytes",
-        "reply_body",
-        "reply_headers",
-        "request",
-        "response_headers",
-        "secrets",
-        "started_at",
-        "status",
-        "usage",
-        "written",
-    )
+    # On arrival.
+    request: BaseRequest
+    pipeline: Pipeline  # the snapshot this exchange lives and dies with
+    id: str  # "req_…", ours; the client's own is in headers["x-request-id"]
+    # Seconds; only differences mean anything.
+    started_at: float = msgspec.field(default_factory=time.perf_counter)
+    face: Face = UNROUTED
+    params: dict[str, str] = {}  # what the route's path matched
+    # Lower-case names; duplicates joined or refused. A gate may take out what no provider should see.
+    headers: dict[str, str] = {}
+    client_address: str = ""  # after `trusted_proxies`
+    principal: Principal | None = None  # after `authenticate`
+    # After the body was read and judged. Plugins change it with `replace_body`.
+    body: bytes = b""
+    call: Call = NO_CALL
+    candidates: tuple[Candidate, ...] = ()  # what the model's name resolves to
+    # Per attempt.
+    candidate: Candidate | None = None
+    credential: Credential | None = None
+    outgoing: Outgoing | None = None
+    secrets: tuple[bytes, ...] = ()  # what was sent as authorization: `mask`
+    attempts: list[Attempt] = []
+    hub_request: Any = None  # the request in the hub's shape, where it had to be translated
+    # At the reply's headers. Plugins may add to `response_headers` until then.
+    head: ReplyHead | None = None
+    content_type: str = ""  # of what stages see and the client gets; a translator may have changed it
+    collects: bool = False  # a plugin sets it by `open_stage`: nothing goes out before `check_reply`
+    first_byte_at: float = 0.0  # same clock as `started_at`; 0.0 while nothing came
+    response_headers: dict[str, str] = {}
+    reply_body: bytes | None = None  # a whole reply, for `check_reply`; None for streams
+    reply_headers: dict[str, str] = {}  # as the client gets them, once the head is written
+    # At the end.
+    status: int = 0  # the status the client saw; 499 if it left before one
+    usage: Usage | None = None
+    cost_nano: int | None = None  # nano-dollars, once it is settled; None where no price is known
+    finish_reason: str | None = None
+    produced_bytes: int = 0  # reply bytes that came from the provider
+    written: Callable[[], int] | None = None  # counts the bytes of the model's words that came
+    outcome: Outcome = Outcome.FAILED
+    is_complete: bool = False  # the provider's stream came to its end, with a client or without
+    is_settled: bool = False  # `settle_exchange` hooks were told
+    error: GatewayError | None = None
+    notes: dict[str, Any] = {}  # a plugin's own data, under its own name
 
-    def __init__(self, request: BaseRequest, pipeline: Pipeline, exchange_id: str) -> None:
-        """Begin one, with nothing known yet: as many lines as there are fields."""
-        # On arrival.
-        self.id = exchange_id  # "req_…", ours; the client's own is in headers["x-request-id"]
-        self.request = request
-        self.pipeline = pipeline  # the snapshot this exchange lives and dies with
-        self.started_at = time.perf_counter()  # seconds; only differences mean anything
-        self.face: Face = UNROUTED
-        self.params: dict[str, str] = {}  # what the route's path matched
-        # Lower-case names; duplicates joined or refused. A gate may take out what no provider should see.
-        self.headers: dict[str, str] = {}
-        self.client_address = ""  # after `trusted_proxies`
-        self.principal: Principal | None = None  # after `authenticate`
-        # After the body was read and judged. Plugins change it with `replace_body`.
-        self.body = b""
-        self.call: Call = NO_CALL
-        self.candidates: tuple[Candidate, ...] = ()  # what the model's name resolves to
-        # Per attempt.
-        self.candidate: Candidate | None = None
-        self.credential: Credential | None = None
-        self.outgoing: Outgoing | None = None
-        self.secrets: tuple[bytes, ...] = ()  # what was sent as authorization: `mask`
-        self.attempts: list[Attempt] = []
-        self.hub_request: Any = None  # the request in the hub's shape, where it had to be translated
-        # At the reply's headers. Plugins may add to `response_headers` until then.
-        self.head: ReplyHead | None = None
-        self.content_type = ""  # of what stages see and the client gets; a translator may have changed it
-        self.collects = False  # a plugin sets it by `open_stage`: nothing goes out before `check_reply`
-        self.first_byte_at = 0.0  # same clock as `started_at`; 0.0 while nothing came
-        self.response_headers: dict[str, str] = {}
-        self.reply_body: bytes | None = None  # a whole reply, for `check_reply`; None for streams
-        self.reply_headers: dict[str, str] = {}  # as the client gets them, once the head is written
-        # At the end.
-        self.status = 0  # the status the client saw; 499 if it left before one
-        self.usage: Usage | None = None
-        self.cost_nano: int | None = None  # nano-dollars, once it is settled; None where no price is known
-        self.finish_reason: str | None = None
-        self.produced_bytes = 0  # reply bytes that came from the provider
-        self.written: Callable[[], int] | None = None  # counts the bytes of the model's words that came
-        self.outcome: Outcome = Outcome.FAILED
-        self.is_complete = False  # the provider's stream came to its end, with a client or without
-        self.is_settled = False  # `settle_exchange` hooks were told
-        self.error: GatewayError | None = None
-        self.notes: dict[str, Any] = {}  # a plugin's own data, under its own name
+    def __repr__(self) -> str:
+        return f"Exchange({self.id})"  # its fields hold keys and prompts
 
     @property
     def model(self) -> str | None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from operator import methodcaller
 from types import MappingProxyType
 
 from .errors import InvalidRequest, Unauthenticated, UpstreamError
@@ -86,8 +87,20 @@ def collect_request(items: Iterable[tuple[str, str]]) -> dict[str, str]:
     two credentials are a 401, two of the others a 400. A client's own request id is kept only if
     it is harmless (`[A-Za-z0-9_-]{1,64}`).
     """
+    pairs = tuple(items)
+    names, values = zip(*pairs, strict=True) if pairs else ((), ())
+    headers = dict(zip(map(str.lower, names), values, strict=True))
+    if len(headers) != len(pairs):
+        headers = _join_repeated(pairs)
+    theirs = headers.get("x-request-id")
+    if theirs is not None and not _CLIENT_REQUEST_ID.fullmatch(theirs):
+        del headers["x-request-id"]
+    return headers
+
+
+def _join_repeated(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     headers: dict[str, str] = {}
-    for name, value in items:
+    for name, value in pairs:
         key = name.lower()
         if key in headers:
             if key in {"authorization", "x-api-key"}:
@@ -96,15 +109,12 @@ def collect_request(items: Iterable[tuple[str, str]]) -> dict[str, str]:
                 raise InvalidRequest(f"The header {key} appears more than once.", param=key)
             value = f"{headers[key]}, {value}"
         headers[key] = value
-    theirs = headers.get("x-request-id")
-    if theirs is not None and not _CLIENT_REQUEST_ID.fullmatch(theirs):
-        del headers["x-request-id"]
     return headers
 
 
 def forward_request(headers: dict[str, str]) -> dict[str, str]:
     """Choose the client's headers that a provider may see."""
-    outgoing = {name: value for name, value in headers.items() if _goes_upstream(name)}
+    outgoing = {name: headers[name] for name in _choose_for_provider(tuple(headers))}
     if "connection" in headers:
         for name in headers["connection"].lower().split(","):
             outgoing.pop(name.strip(), None)
@@ -116,11 +126,13 @@ def read_reply(raw: Sequence[tuple[bytes, bytes]], secrets: Iterable[bytes] = ()
 
     Raises UpstreamError (502) for control characters in a value: the C parser is lenient there.
     """
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in raw:
-        name = _decode_name(raw_name)
-        value = raw_value.decode("utf-8", "surrogateescape")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    raw_names, raw_values = zip(*raw, strict=True) if raw else ((), ())
+    headers = dict(zip(map(_decode_name, raw_names), map(_decode_value, raw_values), strict=True))
+    if len(headers) != len(raw):
+        headers = {}
+        for raw_name, raw_value in raw:
+            name, value = _decode_name(raw_name), _decode_value(raw_value)
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
     values = "".join(headers.values())
     if not values.isprintable() and _CONTROL.search(values):
         raise UpstreamError("The provider sent a header with a control character.")
@@ -133,7 +145,7 @@ def read_reply(raw: Sequence[tuple[bytes, bytes]], secrets: Iterable[bytes] = ()
 
 def forward_reply(headers: dict[str, str]) -> dict[str, str]:
     """Choose the provider's headers that a client may see."""
-    return {name: value for name, value in headers.items() if _goes_to_client(name)}
+    return {name: headers[name] for name in _choose_for_client(tuple(headers))}
 
 
 @lru_cache(maxsize=256)  # the kinds are few
@@ -148,7 +160,10 @@ def guard_headers(content_type: str) -> Mapping[str, str]:
     return _NOSNIFF if is_data else _SANDBOX
 
 
-# Names repeat from request to request: each is judged once, within a bounded memory.
+# Names repeat from request to request, mostly all of a message's together: they are judged once, within a
+# bounded memory. What is done for every header of every message is done by built-in functions.
+
+_decode_value: Callable[[bytes], str] = methodcaller("decode", "utf-8", "surrogateescape")
 
 
 @lru_cache(maxsize=4096)
@@ -156,12 +171,17 @@ def _decode_name(raw_name: bytes) -> str:
     return raw_name.decode("latin-1").lower()
 
 
-@lru_cache(maxsize=4096)
-def _goes_upstream(name: str) -> bool:
-    return name not in _NOT_UPSTREAM and not name.startswith(_NOT_UPSTREAM_PREFIXES)
+@lru_cache(maxsize=256)
+def _choose_for_provider(names: tuple[str, ...]) -> tuple[str, ...]:
+    hidden = _NOT_UPSTREAM_PREFIXES
+    return tuple([name for name in names if name not in _NOT_UPSTREAM and not name.startswith(hidden)])
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
+def _choose_for_client(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple([name for name in names if _goes_to_client(name)])
+
+
 def _goes_to_client(name: str) -> bool:
     if name in _TO_CLIENT:
         return True
@@ -175,12 +195,17 @@ def write_head(start_line: str, headers: dict[str, str]) -> bytes:
     Raises InvalidRequest for a name or value that would break out of its line; the values come
     from clients, plugins and providers.
     """
-    head = f"{start_line}\r\n" + "".join([f"{name}: {value}\r\n" for name, value in headers.items()]) + "\r\n"
+    try:
+        lines = [start_line, *map(": ".join, headers.items())]
+    except TypeError:  # a plugin's value may be a number
+        lines = [start_line, *[f"{name}: {value}" for name, value in headers.items()]]
     # One look at the whole is cheaper than one at each value.
-    if head.count("\n") != len(headers) + 2 or head.count("\r") != len(headers) + 2 or "\0" in head:
-        bad = next((n for n, v in headers.items() if _CONTROL.search(v) or not _NAME.fullmatch(n)), "?")
+    text = "".join(lines)
+    if not text.isprintable() and any(end in text for end in "\r\n\0"):
+        bad = next((n for n, v in headers.items() if _CONTROL.search(str(v)) or not _NAME.fullmatch(n)), "?")
         raise InvalidRequest(f"The header {bad!r} has a control character.", param="headers")
-    return head.encode("utf-8", "surrogateescape")
+    lines += ("", "")
+    return "\r\n".join(lines).encode("utf-8", "surrogateescape")
 
 
 def client_address(peer: str, headers: dict[str, str], trusted: tuple[Network, ...]) -> str:
@@ -208,7 +233,7 @@ def client_address(peer: str, headers: dict[str, str], trusted: tuple[Network, .
 
 def is_forwarded(peer: str, headers: dict[str, str], trusted: tuple[Network, ...]) -> bool:
     """Say whether somebody who is not trusted sends for others: a proxy that was not configured."""
-    return bool(peer) and any(name in headers for name in _FORWARDED) and not is_inside(peer, trusted)
+    return bool(peer) and not headers.keys().isdisjoint(_FORWARDED) and not is_inside(peer, trusted)
 
 
 @lru_cache(maxsize=1024)  # the peers are few, and each opens many connections

@@ -69,8 +69,8 @@ async def read_body(exchange: Exchange, config: Config) -> bytes:
     declared = exchange.headers.get("content-length")
     if declared is not None and int(declared) > limit:
         raise _too_large(limit)
-    if content.is_eof():  # the usual case: it came with the head
-        body = content.read_nowait(-1)
+    if content.is_eof() and content.exception() is None:  # the usual case: it came with the head
+        body = cast("ClientConnection", request.protocol).take(content)
         if len(body) > limit:
             raise _too_large(limit)
         return body

@@ -15,22 +15,22 @@ from .exchange import Credential, Outgoing
 __all__ = ["Mask", "blot", "sent_secrets"]
 
 _LEAST = 8  # bytes; a shorter one would turn up by chance
-_HEADERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key", "x-amz-security-token")
+_HEADERS = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "x-amz-security-token"})
 
 
 def sent_secrets(outgoing: Outgoing, credential: Credential | None) -> tuple[bytes, ...]:
     """List what must not come back: the credential, and whatever else the request shows as its right."""
-    texts = [credential.value.strip()] if credential is not None else []
     headers = outgoing.headers
-    for name in _HEADERS:
-        value = headers.get(name)
-        if value is not None and (text := value.rpartition(" ")[2]) not in texts:
-            texts.append(text)
-    secrets = [text.encode("utf-8", "surrogateescape") for text in texts]
-    secrets += [secret.replace(b"/", b"\\/") for secret in secrets if b"/" in secret]
-    if len(secrets) > 1:
-        secrets.sort(key=len, reverse=True)  # one may be a part of another
-    return tuple([secret for secret in secrets if len(secret) >= _LEAST])
+    texts = {headers[name].rpartition(" ")[2] for name in _HEADERS & headers.keys()}
+    if credential is not None:
+        texts.add(credential.value.strip())
+    secrets = set()
+    for text in texts:
+        secret = text.encode("utf-8", "surrogateescape")
+        if len(secret) >= _LEAST:
+            secrets.add(secret)
+            secrets.add(secret.replace(b"/", b"\\/"))
+    return tuple(sorted(secrets, key=len, reverse=True))  # one may be a part of another
 
 
 def blot(data: bytes, secrets: Iterable[bytes]) -> bytes:

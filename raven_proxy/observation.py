@@ -30,6 +30,12 @@ class Observation:
 
     def add(self, exchange: Exchange) -> None:
         """Take a finished exchange; its observers run as soon as the loop is free."""
+        if isinstance(exchange.error, PluginFailed):
+            self.count(exchange.error)
+        pipeline = exchange.pipeline
+        if not (pipeline.finish_exchange or pipeline.logs_access):
+            pipeline.in_flight -= 1
+            return
         if not self._finished:
             self._tasks.loop().call_soon(self._begin)
         self._finished.append(exchange)
@@ -47,16 +53,21 @@ class Observation:
 
     def _begin(self) -> None:
         batch, self._finished = self._finished, []
-        self._tasks.launch(self._observe(batch), "finish_exchange")
+        watched = []
+        for exchange in batch:
+            if exchange.pipeline.logs_access:
+                self._log_access(exchange)
+            if exchange.pipeline.finish_exchange:
+                watched.append(exchange)
+            else:
+                exchange.pipeline.in_flight -= 1
+        if watched:
+            self._tasks.launch(self._observe(watched), "finish_exchange")
 
     async def _observe(self, batch: list[Exchange]) -> None:
         for exchange in batch:
-            pipeline = exchange.pipeline
+            pipeline = exchange.pipeline  # observers may do to the exchange what they like
             try:
-                if isinstance(exchange.error, PluginFailed):
-                    self.count(exchange.error)
-                if pipeline.logs_access:  # first: observers may do to the exchange what they like
-                    self._log_access(exchange)
                 for call in pipeline.finish_exchange:
                     await self._show(exchange, call)
             finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -119,24 +120,9 @@ class Pipeline:
         return self._document
 
 
-async def call_first(calls: tuple[HookCall, ...], subject: Any) -> Any:
-    """Call in order until one answers something other than None."""
-    for call in calls:
-        result = await _call(call, subject)
-        if result is not None:
-            return result
-    return None
-
-
 async def call_each(calls: tuple[HookCall, ...], subject: Any) -> list[tuple[str, Any]]:
     """Call every plugin in order; give each one's name and answer."""
-    return [(call.plugin, await _call(call, subject)) for call in calls]
-
-
-async def call_all(calls: tuple[HookCall, ...], subject: Any) -> None:
-    """Call every plugin in order."""
-    for call in calls:
-        await _call(call, subject)
+    return [(call.plugin, await _call((call,), subject, until_answered=True)) for call in calls]
 
 
 def settle(exchange: Exchange) -> None:
@@ -161,21 +147,37 @@ def settle(exchange: Exchange) -> None:
             )
 
 
-async def _call(call: HookCall, subject: Any) -> Any:
-    """Call one hook within its time; anything but a GatewayError becomes PluginFailed.
+async def _call(calls: tuple[HookCall, ...], subject: Any, *, until_answered: bool) -> Any:
+    """Call hooks in order, each within its time; anything but a GatewayError becomes PluginFailed.
 
-    Most hooks never suspend: their first step is taken without a timer, which would cost more than
-    the hook. Only one that suspends is put under its limit.
+    With `until_answered` the first answer other than None ends it. Most hooks never suspend: their first step
+    is taken without a timer, which would cost more than the hook. One that suspends is put under its limit.
     """
-    coroutine = call.function(subject)
-    try:
-        waiting_for = coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value
-    except GatewayError:
-        raise
-    except PLUGIN_FAULTS as error:
-        raise _failed(call, subject, error) from error
+    for call in calls:
+        try:
+            coroutine = call.function(subject)
+            waiting_for = coroutine.send(None)
+        except StopIteration as stop:
+            answer = stop.value
+        except GatewayError:
+            raise
+        except PLUGIN_FAULTS as error:
+            raise _failed(call, subject, error) from error
+        else:
+            answer = await _wait(call, subject, coroutine, waiting_for)
+        if until_answered and answer is not None:
+            return answer
+    return None
+
+
+call_first = partial(_call, until_answered=True)
+"""Call in order until one answers something other than None."""
+
+call_all = partial(_call, until_answered=False)
+"""Call every plugin in order."""
+
+
+async def _wait(call: HookCall, subject: Any, coroutine: Coroutine[Any, Any, Any], waiting_for: Any) -> Any:
     try:
         async with asyncio.timeout(call.timeout_s) as limit:
             return await resume(coroutine, waiting_for)

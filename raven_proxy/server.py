@@ -18,9 +18,11 @@ from typing import Any, Protocol, cast
 
 import structlog
 from aiohttp import web
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from .errors import GatewayError, InvalidRequest, envelope
 from .headers import REASONS
+from .sink import SinkReader
 
 __all__ = ["SENT", "SENT_AND_CLOSE", "ClientConnection", "Server", "Watcher"]
 
@@ -128,6 +130,16 @@ class ClientConnection(web.RequestHandler):
             self._outbox.clear()
             if self.transport is not None:
                 self.transport.write(data)
+
+    def take(self, content: StreamReader) -> bytes:
+        """Give a request's body that is all here; the reader's own way costs ten times as much."""
+        if content is EMPTY_PAYLOAD:
+            return b""
+        content.__class__ = SinkReader
+        body = cast("SinkReader", content).take()
+        if self._reading_paused:  # the reader's flow control had stepped in, and ends here
+            self.resume_reading()
+        return body
 
     def unsent(self) -> int:
         """Count the bytes that the client has not taken, those in the kernel included."""

@@ -52,11 +52,18 @@ def scan(body: bytes) -> Spans:
         raise InvalidRequest(_describe(error, body), param="body") from None
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply.", param="body") from None
+    spans: Spans = {}
+    end = 0
     for name, value in members.items():
         text = bytes(value)
         if text[:1] in b"[{" and text not in _EMPTY:
             _check_nested(name, text)
-    return _locate_compact(body, members) or _locate(body, members)
+        start = end + len(name) + 4
+        end = start + len(text)
+        spans[name] = (start, end)
+    # Official clients write no insignificant byte at the top level: sums place the members there. A repeated,
+    # escaped or non-ASCII key, or any white space, makes the body longer than the sum.
+    return spans if end + 1 == len(body) else _locate(body, members)
 
 
 def _check_nested(name: str, text: bytes) -> None:
@@ -96,21 +103,6 @@ def _check_size(body: bytes) -> None:
     for what, token, most in (("objects", b"{", _MOST_OBJECTS), ("members", b'":', _MOST_MEMBERS)):
         if body.count(token) > most:
             raise InvalidRequest(f"The body holds more than {most:,} {what}.", param="body")
-
-
-def _locate_compact(body: bytes, members: dict[str, msgspec.Raw]) -> Spans | None:
-    """Place the members by arithmetic, if the body has no insignificant byte at its top level.
-
-    That is how official clients write. A repeated, escaped or non-ASCII key, or any white space,
-    makes the body longer than the sum, and the careful walk decides.
-    """
-    spans: Spans = {}
-    end = 0
-    for name, value in members.items():
-        start = end + len(name) + 4
-        end = start + len(memoryview(value))
-        spans[name] = (start, end)
-    return spans if end + 1 == len(body) else None
 
 
 def _locate(body: bytes, members: dict[str, msgspec.Raw]) -> Spans:

@@ -166,3 +166,8 @@ def test_t141_a_providers_page_runs_nothing_here(content_type: str, is_sandboxed
     assert ("Content-Security-Policy" in headers) is is_sandboxed
     if is_sandboxed:
         assert headers["Content-Security-Policy"] == "sandbox; default-src 'none'"
+
+
+def test_a_plugins_header_may_be_a_number() -> None:
+    numbers: dict[str, Any] = {"x-left": 3}
+    assert write_head("HTTP/1.1 200 OK", numbers) == b"HTTP/1.1 200 OK\r\nx-left: 3\r\n\r\n"
