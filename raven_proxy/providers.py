@@ -42,6 +42,8 @@ __all__ = [
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=_-]+")
 _RUN_BEFORE = re.compile(rb"[A-Za-z0-9+/=_-]+\Z")
 _ATTACHMENT = 512  # bytes of base64 without a break: no text
+# Looks at each 512th place, as far as none is where an attachment covers the next 512 bytes.
+_PLAIN = re.compile(rb"(?s:(?![A-Za-z0-9+/=_-]{512}).{512})*+")
 _TOKENS_OF_ATTACHMENT = 1600  # an image of a megapixel and a half
 
 
@@ -266,13 +268,18 @@ def _without_attachments(body: bytes) -> tuple[int, int]:
     """
     rest = size = len(body)
     attachments = place = 0
-    while place < size:
+    while (place := _skip_text(body, place)) <= size - _ATTACHMENT:
         found = _BASE64.match(body, place)
-        if found is not None and found.end() - place >= _ATTACHMENT:
-            before = _RUN_BEFORE.search(body, max(0, place - _ATTACHMENT), place)
-            attachments += 1
-            rest -= found.end() - (before.start() if before is not None else place)
-            place = found.end()
-        else:
-            place += _ATTACHMENT
+        assert found is not None
+        before = _RUN_BEFORE.search(body, max(0, place - _ATTACHMENT), place)
+        attachments += 1
+        rest -= found.end() - (before.start() if before is not None else place)
+        place = found.end()
     return rest, attachments
+
+
+def _skip_text(body: bytes, place: int) -> int:
+    """Give the next of the places, from one on, that an attachment covers, or that is too near the end."""
+    found = _PLAIN.match(body, place)
+    assert found is not None  # nothing is text too
+    return found.end()

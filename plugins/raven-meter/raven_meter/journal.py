@@ -40,7 +40,7 @@ class Journal:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._fsync = fsync
-        self._is_dirty = False
+        self._waits_for_disk = fsync == "always"
         self._kept: list[Segment] = []
         self._segment = self._open()
 
@@ -64,12 +64,10 @@ class Journal:
             self._kept.pop().remove()
 
     def append(self, record: Any) -> None:
-        """Write one record. Raises OSError (a full disk): then it is not on the books."""
-        segment = self._segment
-        segment.append(record)
-        if self._fsync == "always":
-            os.fdatasync(segment.fd)
-        self._is_dirty = True
+        """Write one record; `msgspec.Raw` is one that is encoded. Raises OSError: it is not on the books."""
+        self._segment.append(record)
+        if self._waits_for_disk:
+            os.fdatasync(self._segment.fd)
 
     def turn_over(self) -> None:
         """Begin a new segment, if anything stands in this one; the old one waits to be discarded."""
@@ -98,10 +96,12 @@ class Journal:
 
     async def keep_synced(self) -> None:
         """Sync once a second where the policy says so; runs until it is cancelled."""
+        synced = self._segment, 0  # how many of its records
         while self._fsync == "interval":
             await asyncio.sleep(1.0)
-            if self._is_dirty:
-                self._is_dirty = False
+            written = self._segment, self._segment.records
+            if written != synced:
+                synced = written
                 fd = os.dup(self._segment.fd)
                 try:
                     await asyncio.to_thread(os.fdatasync, fd)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -31,34 +31,34 @@ _ZEROS = memoryview(bytes(_WINDOW))
 class Segment:
     """A file that this process appends to, or an orphan that nobody does any more."""
 
-    __slots__ = ("_place", "_size", "_start", "_window", "fd", "path", "records")
+    __slots__ = ("_size", "_start", "_window", "_write", "fd", "path", "records")
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
         self.fd = fd
         self.records = 0
         self._window: mmap.mmap | None = None
-        self._start = self._size = self._place = 0  # of the window in the file, of what is next within it
+        self._write: Callable[[bytes], object] = _find_no_room  # the window's, once there is one
+        self._start = self._size = 0  # of the window in the file
 
     def append(self, record: Any) -> None:
         """Write one record. Raises OSError (a full disk): then nothing of it is there."""
         text = _encode(record)
         line = b"%08x %b\n" % (crc32(text), text)
-        end = self._place + len(line)
-        if self._window is None or end > self._size:
+        try:
+            self._write(line)
+        except ValueError:  # a window takes a line as a whole or not at all
             self._advance(len(line))
-            end = self._place + len(line)
-        assert self._window is not None
-        self._window[self._place : end] = line
-        self._place = end
+            self._write(line)
         self.records += 1
 
     def seal(self) -> None:
         """Append no more; what stands in it stays."""
         if self._window is not None:
+            written = self._start + self._window.tell()
             self._window.close()
-            self._window = None
-            os.ftruncate(self.fd, self._start + self._place)
+            self._window, self._write = None, _find_no_room
+            os.ftruncate(self.fd, written)
 
     def remove(self) -> None:
         """Delete it: all that it holds is in the database."""
@@ -68,15 +68,21 @@ class Segment:
 
     def _advance(self, needed: int) -> None:
         """Map the file from its first free page on, with room for `needed` bytes."""
-        written = self._start + self._place
+        written = self._start + (self._window.tell() if self._window is not None else 0)
         inside = written % _PAGE
         start, size = written - inside, max(_WINDOW, -(-(inside + needed) // _PAGE) * _PAGE)
         old, end = self._window, self._start + self._size
         _fill(self.fd, end, start + size - end)
-        self._window = mmap.mmap(self.fd, size, offset=start)
-        self._start, self._size, self._place = start, size, inside
+        self._window = window = mmap.mmap(self.fd, size, offset=start)
+        window.seek(inside)
+        self._write = window.write
+        self._start, self._size = start, size
         if old is not None:
             old.close()
+
+
+def _find_no_room(line: bytes) -> None:
+    raise ValueError(line)
 
 
 def _fill(fd: int, start: int, size: int) -> None:
