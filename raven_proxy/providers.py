@@ -267,19 +267,13 @@ def _without_attachments(body: bytes) -> tuple[int, int]:
     to nothing.
     """
     rest = size = len(body)
-    attachments = place = 0
-    while (place := _skip_text(body, place)) <= size - _ATTACHMENT:
+    attachments = 0
+    text = _PLAIN.match(body)
+    while text is not None and (place := text.end()) <= size - _ATTACHMENT:
         found = _BASE64.match(body, place)
         assert found is not None
         before = _RUN_BEFORE.search(body, max(0, place - _ATTACHMENT), place)
         attachments += 1
         rest -= found.end() - (before.start() if before is not None else place)
-        place = found.end()
+        text = _PLAIN.match(body, found.end())
     return rest, attachments
-
-
-def _skip_text(body: bytes, place: int) -> int:
-    """Give the next of the places, from one on, that an attachment covers, or that is too near the end."""
-    found = _PLAIN.match(body, place)
-    assert found is not None  # nothing is text too
-    return found.end()

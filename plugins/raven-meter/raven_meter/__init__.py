@@ -42,6 +42,7 @@ from .records import recover
 from .request_log import LOGS
 from .tail import tail
 from .tariffs import Tariffs
+from .terms import TermBook
 from .usage import read_period, summarize
 
 __all__ = ["Meter"]
@@ -74,6 +75,7 @@ class Meter:
         self._books: Books
         self._feed = Feed()
         self._tariffs: Tariffs
+        self._terms: TermBook
         self._accounting: Accounting
         self._management: Management
         self._gateway: Gateway
@@ -149,15 +151,12 @@ class Meter:
         if any(recovered):
             await books.catch_up()
         self._keeper = Keeper(self._journal, gateway.storage)
-        self._accounting = Accounting(
-            gateway,
-            books,
-            self._keeper,
-            tariffs,
-            ids,
-            allow_unpriced=self._config.allow_unpriced,
-            assumed_output_tokens=self._config.assumed_output_tokens,
-        )
+        assumed = self._config.assumed_output_tokens
+        self._terms = terms = TermBook(
+            gateway, books, tariffs,
+            allow_unpriced=self._config.allow_unpriced, assumed_output_tokens=assumed,
+        )  # fmt: skip
+        self._accounting = Accounting(gateway, books, self._keeper, terms, ids, assumed_output_tokens=assumed)
         share = Decimal(self._config.batch_share)
         self._batches = BatchBilling(gateway.storage, books, tariffs, ids, share)
         self._feed.start(gateway)
@@ -182,7 +181,9 @@ class Meter:
     @hookimpl
     async def check_request(self, exchange: Exchange) -> None:
         """Hold what the exchange may cost."""
-        await self._accounting.admit(exchange)
+        admission = self._accounting.admit(exchange)
+        if admission is not None:
+            await self._accounting.hold(exchange, admission)
 
     @hookimpl
     async def before_send(self, exchange: Exchange) -> None:
@@ -192,7 +193,7 @@ class Meter:
     @hookimpl
     async def explain_exchange(self, exchange: Exchange) -> list[Finding]:
         """Say what it would cost, and what bounds its caller."""
-        return await explain(exchange, self._accounting, self._books, self._gateway.counters)
+        return await explain(exchange, self._accounting, self._terms, self._books, self._gateway.counters)
 
     @hookimpl
     def settle_exchange(self, exchange: Exchange) -> None:

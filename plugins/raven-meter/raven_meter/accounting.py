@@ -6,27 +6,25 @@ the end; the database gets both in batches, behind the reply. Nothing waits for 
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from collections.abc import Sequence
-from decimal import Decimal
 
 import msgspec
 import structlog
 
-from raven_proxy import Exchange, InvalidRequest, Outcome, Principal
-from raven_proxy.addresses import OWN_NAMES
+from raven_proxy import Exchange, InvalidRequest, Outcome
 from raven_proxy.exchange import Candidate, Usage
+from raven_proxy.faces import Call
 from raven_proxy.gateway import Gateway
 from raven_proxy.providers import estimate_prompt, prompt_bound
-from raven_proxy.upstream import Upstream
 
 from .books import Books
 from .estimates import estimate_nano, largest_usage
 from .exchanges import INSERT, RowIds, make_row
 from .keeper import Keeper
-from .pricing import ONE, Tariff, cost_nano, dollars
-from .tariffs import Tariffs
+from .pricing import cost_nano, dollars
+from .records import admitted, who_and_what
+from .terms import NO_TERMS, Place, TermBook, Terms, is_own, make_place, rate_of
 
 __all__ = ["Accounting"]
 
@@ -38,21 +36,22 @@ _PRODUCED = frozenset({Outcome.COMPLETED, Outcome.TRUNCATED, Outcome.CANCELLED})
 class Admission(msgspec.Struct):
     """What an exchange was admitted with: the moment its charge is booked to, and what it holds."""
 
-    at: float
-    first: Candidate | None = None  # where it goes if nothing fails, and the prices there
-    tariff: Tariff | None = None
+    at: int  # Unix seconds
+    call: Call
+    terms: Terms
+    place: Place | None = None  # of the attempt that the journal knows of
     prompt: int | None = None  # its body's bound, once that was asked for
     held: int = 0
     counters: tuple[str, ...] = ()
-    version: int | None = None  # of the books that `counters` are all of
-    is_recorded: bool = False
-    recorded: Candidate | None = None  # the attempt that the journal knows of
 
-    def prompt_of(self, exchange: Exchange) -> int:
-        """Bound the tokens of the prompt, by reading the body once."""
-        if self.prompt is None:
-            self.prompt = prompt_bound(exchange.body)
-        return self.prompt
+    def place_of(self, exchange: Exchange, candidate: Candidate | None) -> Place | None:
+        """Find a candidate among those that were priced; no request but the one that was judged has them."""
+        if exchange.call is not self.call:
+            return None
+        for place in self.terms.places:
+            if place.candidate is candidate:
+                return place
+        return None
 
 
 class Accounting:
@@ -63,120 +62,111 @@ class Accounting:
         gateway: Gateway,
         books: Books,
         keeper: Keeper,
-        tariffs: Tariffs,
+        terms: TermBook,
         ids: RowIds,
         *,
-        allow_unpriced: bool,
         assumed_output_tokens: int,
     ) -> None:
         self._gateway = gateway
         self._books = books
         self._keeper = keeper
-        self._tariffs = tariffs
+        self._terms = terms
         self._ids = ids
-        self._allow_unpriced = allow_unpriced
         self._assumed_output_tokens = assumed_output_tokens
 
-    async def admit(self, exchange: Exchange) -> None:
-        """Hold what the exchange may cost. Raises InvalidRequest (no price), Refused (402: no money)."""
-        principal = exchange.principal
-        if principal is None or exchange.face.serve is not None:
-            return
-        admission = exchange.notes[_NOTE] = Admission(time.time())
-        if exchange.face.dialect.is_free:
-            return
-        tariffs = [self.tariff_of(exchange, one) for one in exchange.candidates]
-        if tariffs:
-            admission.first, admission.tariff = exchange.candidates[0], tariffs[0]
-        version, bounds = self._books.version, self._books.bounds(principal, admission.at)
-        if not bounds.counters:
-            admission.version = version
-            return
+    def admit(self, exchange: Exchange) -> Admission | None:
+        """Price an exchange; give its admission if anything bounds its caller: then `hold` is next.
+
+        Raises InvalidRequest (no price).
+        """
+        principal, face = exchange.principal, exchange.face
+        if principal is None or face.serve is not None:
+            return None
+        at = int(time.time())
+        terms = NO_TERMS if face.dialect.is_free else self._terms.find(exchange, principal, at)
+        exchange.notes[_NOTE] = admission = Admission(at, exchange.call, terms)
+        return admission if terms.bounds.counters else None
+
+    async def hold(self, exchange: Exchange, admission: Admission) -> None:
+        """Hold what the exchange may cost. Raises InvalidRequest (no bound), Refused (402: no money)."""
         self.check_bounded(exchange)
-        estimate = self.estimate(exchange, tariffs, admission.prompt_of(exchange))
-        if not estimate and self.costs_nothing(exchange, tariffs):
-            return
-        denial = await self._gateway.counters.take(bounds.claims(estimate))
-        if denial is not None:
-            raise self._books.refusal(denial)
-        admission.held, admission.counters, admission.version = estimate, bounds.counters, version
+        terms = admission.terms
+        admission.prompt = prompt = prompt_bound(exchange.body)
+        estimate = estimate_nano(exchange, terms.places, prompt)
+        if estimate or not self.costs_nothing(exchange, terms.places):
+            denial = await self._gateway.counters.take(terms.bounds.claims(estimate))
+            if denial is not None:
+                raise self._books.refusal(denial)
+        admission.held, admission.counters = estimate, terms.bounds.counters
 
     def record_admission(self, exchange: Exchange) -> None:
         """Write down to whom it goes. Raises GatewayError (503): unrecorded, it does not go."""
-        admission = exchange.notes.get(_NOTE)
-        if not isinstance(admission, Admission):
+        admission: Admission | None = exchange.notes.get(_NOTE)
+        if admission is None:
             return
-        if admission.is_recorded and admission.recorded is exchange.candidate:
-            return
-        self._keeper.begin(exchange, admission.at, admission.prompt_of(exchange))
-        admission.is_recorded, admission.recorded = True, exchange.candidate
+        candidate, place = exchange.candidate, admission.place
+        if place is None or place.candidate is not candidate:
+            place = admission.place_of(exchange, candidate)
+            if place is None:  # a plugin found it elsewhere
+                tariff = None if candidate is None else self._terms.find_tariff(exchange, candidate)
+                record = who_and_what(exchange, candidate, rate_of(exchange.principal))
+                place = make_place(exchange, candidate, tariff, record=record)
+            prompt = prompt_bound(exchange.body) if admission.prompt is None else admission.prompt
+            self._keeper.begin(exchange, admitted(exchange.id, admission.at, prompt, place.record))
+            admission.place = place
 
     def settle(self, exchange: Exchange) -> None:
         """Charge what was used, give back the rest, and write it down."""
-        admission = exchange.notes.pop(_NOTE, None)  # so that settling twice gives nothing back twice
-        principal = exchange.principal
-        if exchange.face.opaque:
+        # Taken out, so that settling twice gives nothing back twice.
+        admission: Admission | None = exchange.notes.pop(_NOTE, None)
+        if exchange.usage is None:
             self._assume_usage(exchange)
-        if exchange.outcome is Outcome.CANCELLED and exchange.usage is None:
-            _charge_prompt(exchange)
-        admission = admission if isinstance(admission, Admission) else None
-        exchange.cost_nano = cost = self._price(exchange, admission, self.rate_of(principal))
-        at = None if admission is None else admission.at
-        if cost is not None and exchange.candidate is not None and not exchange.stream:
+        candidate, usage = exchange.candidate, exchange.usage
+        place = None if admission is None else admission.place
+        if place is None or place.candidate is not candidate:
+            place = self._place_at_the_end(exchange, admission)
+        cost: int | None = 0
+        if candidate is not None and usage is not None:
+            tariff = place.tariff
+            cost = None if tariff is None else cost_nano(usage, tariff, rate_multiplier=place.rate)
+        exchange.cost_nano = cost
+        if cost is not None and candidate is not None and not exchange.call.stream:
             exchange.response_headers["X-Raven-Cost"] = dollars(cost)
-        row = make_row(exchange, self._ids.next(), cost, at)
+        at = None if admission is None else admission.at
+        row = make_row(exchange, self._ids.next(), at, place.names, place.member_id, cost)
         self._gateway.storage.write_behind(INSERT, row)  # first: it is owed, whatever becomes of the counters
         self._keeper.end(exchange.id, row)
-        if principal is None:
-            return
-        if cost:
+        principal = exchange.principal
+        if self._books.readers and cost and principal is not None:
             self._books.note(exchange.id, principal, cost, time.time() if at is None else at)
-        if admission is not None:
-            self._give_back(admission, principal, cost or 0)
+        if admission is not None and (admission.counters or admission.terms.version != self._books.version):
+            self._give_back(exchange, admission, cost or 0)
 
-    def _give_back(self, admission: Admission, principal: Principal, cost: int) -> None:
+    def _give_back(self, exchange: Exchange, admission: Admission, cost: int) -> None:
         """End the hold; what began to bound the caller since is charged too."""
-        held = admission.counters
+        held, principal = admission.counters, exchange.principal
         if held:
             self._gateway.tasks.begin(self._books.settle(held, admission.held, cost), "settle")
-        if admission.version == self._books.version:
+        if admission.terms.version == self._books.version or principal is None:
             return
         now = self._books.bounds(principal, admission.at).counters
         if now is not held and (new := [name for name in now if name not in held]):
             self._gateway.tasks.begin(self._books.settle(new, 0, cost), "settle")
 
-    def _price(self, exchange: Exchange, admission: Admission | None, rate: Decimal) -> int | None:
-        """Price what was used, in nano-dollars; None where no price is known."""
-        candidate, usage = exchange.candidate, exchange.usage
-        if candidate is None or usage is None:
-            return 0
-        tariff = admission.tariff if admission is not None and candidate is admission.first else None
-        if tariff is None and (model := candidate.model or exchange.model) is not None:
-            tariff = self._tariffs.find(candidate.upstream.preset, model)
-        return cost_nano(usage, tariff, rate_multiplier=rate) if tariff is not None else None
-
-    def tariff_of(self, exchange: Exchange, candidate: Candidate) -> Tariff | None:
-        """Find what a candidate costs; None where it may cost nothing. Raises InvalidRequest."""
-        model = candidate.model or exchange.model
-        if model is None:
-            return None  # files and lists cost nothing that a price says; see `check_bounded`
-        upstream = candidate.upstream
-        tariff = self._tariffs.find(upstream.preset, model)
-        if tariff is None and not self._lets_unpriced(exchange) and not _is_own(upstream):
-            raise InvalidRequest(
-                f"The model {model!r} of {upstream.name} has no known price, so it cannot be billed. Who "
-                "runs the gateway can give it one in the file that `catalog` names, or let it pass: with "
-                "`allow_unpriced` in [plugin.meter], or `allowUnpriced` of the organisation.",
-                code="unknown_model_pricing",
-                param="model",
-            )
-        return tariff
+    def _place_at_the_end(self, exchange: Exchange, admission: Admission | None) -> Place:
+        """Find where an exchange ended that the journal does not know there: often nowhere."""
+        candidate = exchange.candidate
+        place = None if admission is None else admission.place_of(exchange, candidate)
+        if place is not None:
+            return place
+        tariff = None if candidate is None else self._terms.find_tariff(exchange, candidate)
+        return make_place(exchange, candidate, tariff)
 
     def check_bounded(self, exchange: Exchange) -> None:
         """Refuse what may cost anything where it must not: a request that names no model, a batch of unknown
         size. Raises InvalidRequest.
         """
-        if not _has_no_bound(exchange) or self._lets_unpriced(exchange):
+        if not _has_no_bound(exchange) or self._terms.lets_unpriced(exchange):
             return
         raise InvalidRequest(
             "What this endpoint costs is not known, as the request names no model that has a price, and a "
@@ -185,60 +175,32 @@ class Accounting:
             param="model",
         )
 
-    def costs_nothing(self, exchange: Exchange, tariffs: Sequence[Tariff | None]) -> bool:
+    def costs_nothing(self, exchange: Exchange, places: Sequence[Place]) -> bool:
         """Say whether what is estimated at 0 passes without money: files, lists, one's own machine's models.
 
         Not what has no known price, which may cost anything.
         """
-        if _has_no_bound(exchange):
-            return False
-        return all(
-            tariff is not None or (candidate.model or exchange.model) is None or _is_own(candidate.upstream)
-            for candidate, tariff in zip(exchange.candidates, tariffs, strict=True)
+        return not _has_no_bound(exchange) and all(
+            place.tariff is not None
+            or place.candidate is None
+            or (place.candidate.model or exchange.model) is None
+            or is_own(place.candidate.upstream)
+            for place in places
         )
 
-    def _lets_unpriced(self, exchange: Exchange) -> bool:
-        """Say whether models without a price pass: as the organisation says, or else the config."""
-        principal = exchange.principal
-        known = self._gateway.organizations.get(principal.organization_id) if principal is not None else None
-        own = known.allow_unpriced if known is not None else None
-        return self._allow_unpriced if own is None else own
-
     def _assume_usage(self, exchange: Exchange) -> None:
-        """Charge a request to an endpoint that nobody knows with what was held, unless its reply says."""
+        """Charge what no reply told of, where somebody was asked: a request to an endpoint that nobody knows
+        with what was held, and one whose client left with its prompt.
+        """
         candidate, model = exchange.candidate, exchange.model
-        if exchange.usage is not None or model is None or candidate is None or not exchange.first_byte_at:
-            return
-        if exchange.request.method == "POST" and exchange.outcome in _PRODUCED:
-            exchange.usage = largest_usage(
-                exchange,
-                longest=candidate.upstream.describe(candidate.model or model).max_tokens,
-                assumed_output_tokens=self._assumed_output_tokens,
-            )
-
-    @staticmethod
-    def rate_of(principal: Principal | None) -> Decimal:
-        """Give the multiplier of a caller's prices."""
-        value = principal.attributes.get("rate_multiplier") if principal is not None else None
-        return Decimal(str(value)) if value is not None else ONE
-
-    def estimate(self, exchange: Exchange, tariffs: Sequence[Tariff | None], prompt: int) -> int:
-        """Give what the dearest of the candidates may cost, in nano-dollars."""
-        most = 0
-        for candidate, tariff in zip(exchange.candidates, tariffs, strict=True):
-            if tariff is None:
-                continue
-            longest = candidate.upstream.describe(candidate.model or exchange.model or "").max_tokens
-            estimate = estimate_nano(
-                exchange,
-                tariff,
-                prompt=prompt,
-                longest=longest,
-                assumed_output_tokens=self._assumed_output_tokens,
-            )
-            most = max(most, estimate)
-        rate = self.rate_of(exchange.principal)
-        return most if rate is ONE else int(most * rate)
+        is_produced = exchange.first_byte_at > 0.0 and exchange.outcome in _PRODUCED
+        is_unknown = exchange.face.opaque and is_produced and exchange.request.method == "POST"
+        if is_unknown and candidate is not None and model is not None:
+            longest = candidate.upstream.describe(candidate.model or model).max_tokens
+            assumed = self._assumed_output_tokens
+            exchange.usage = largest_usage(exchange, min(longest or assumed, assumed))
+        elif exchange.outcome is Outcome.CANCELLED:
+            _charge_prompt(exchange)
 
 
 def _has_no_bound(exchange: Exchange) -> bool:
@@ -246,8 +208,8 @@ def _has_no_bound(exchange: Exchange) -> bool:
     face, call = exchange.face, exchange.call
     if not getattr(call, "unbounded", False) and (call.model is not None or not face.needs_model):
         return False
-    is_own = all(_is_own(candidate.upstream) for candidate in exchange.candidates)
-    return exchange.request.method == "POST" and not is_own
+    own = all(is_own(candidate.upstream) for candidate in exchange.candidates)
+    return exchange.request.method == "POST" and not own
 
 
 def _charge_prompt(exchange: Exchange) -> None:
@@ -259,15 +221,3 @@ def _charge_prompt(exchange: Exchange) -> None:
     if is_asked and exchange.model is not None and not exchange.face.dialect.is_free:
         tokens = estimate_prompt(exchange.body)
         exchange.usage = Usage(prompt_tokens=tokens, total_tokens=tokens, estimated=True)
-
-
-def _is_own(upstream: Upstream) -> bool:
-    """Say whether an upstream is the operator's own machine: it has no key and no public address."""
-    if upstream.implicit:
-        return True
-    if upstream.credential is not None or upstream.provider.needs_key(upstream.preset):
-        return False
-    try:
-        return not ipaddress.ip_address(upstream.host.strip("[]")).is_global
-    except ValueError:
-        return "." not in upstream.host or upstream.host.endswith(OWN_NAMES)

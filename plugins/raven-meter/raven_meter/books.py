@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
 
 import msgspec
 import structlog
@@ -21,7 +22,7 @@ from . import ledger
 from .budgets import Budget, BudgetStore, matching
 from .pricing import dollars
 
-__all__ = ["Books", "Drift", "Standing"]
+__all__ = ["NO_BOUNDS", "Books", "Bounds", "Drift", "Standing"]
 
 _log = structlog.get_logger("raven_meter.books")
 
@@ -53,12 +54,16 @@ class Bounds(msgspec.Struct, frozen=True):
 
     since: float
     until: float
-    limits: tuple[tuple[str, int], ...]
     counters: tuple[str, ...]
+    limits: tuple[int, ...]
 
     def claims(self, amount: int) -> list[Claim]:
         """List what an exchange that may cost `amount` must be able to take, the balance first."""
-        return [Claim(name, amount, limit) for name, limit in self.limits]
+        return list(map(Claim, self.counters, repeat(amount), self.limits))
+
+
+NO_BOUNDS = Bounds(0, 2**62, (), ())
+"""What bounds a caller whom nothing does."""
 
 
 class Books:
@@ -75,8 +80,8 @@ class Books:
         self._young: set[str] = set()  # began to count here a moment ago
         self._kept: dict[tuple[str, str, str | None], Bounds] = {}
         self._refreshing = asyncio.Lock()
-        self._recent: list[ledger.Entry] = []  # charged while somebody reads the ledger
-        self._readers = 0
+        self.readers = 0  # of the ledger, just now: then charges are to be noted
+        self._recent: list[ledger.Entry] = []  # charged meanwhile
 
     async def refresh(self) -> None:
         """Read budgets and grants anew; counters that are new here begin with what the ledger says."""
@@ -134,8 +139,8 @@ class Books:
                 _log.error("counters cannot be compared with the ledger", reason=str(error))
 
     def note(self, request_id: str, principal: Principal, cost_nano: int, at: float) -> None:
-        """Take note of a charge on its way into the ledger, in case that is being read just now."""
-        if self._readers:
+        """Take note of a charge on its way into the ledger; without `readers` there is no need to."""
+        if self.readers:
             self._recent.append(ledger.charge(request_id, principal, cost_nano, int(at)))
 
     def bounds(self, principal: Principal, at: float) -> Bounds:
@@ -158,7 +163,7 @@ class Books:
             since, until = max(since, first), min(until, end)
         if len(self._kept) >= _MAX_KEPT:
             self._kept.clear()
-        bounds = Bounds(since, until, tuple(found), tuple([name for name, _ in found]))
+        bounds = Bounds(since, until, tuple([name for name, _ in found]), tuple([n for _, n in found]))
         self._kept[caller] = bounds
         return bounds
 
@@ -234,16 +239,16 @@ class Books:
 
         Call that at once where the sums are used. Raises the database's error if it cannot be written.
         """
-        if not self._readers:
+        if not self.readers:
             self._recent = []
-        self._readers += 1
+        self.readers += 1
         try:
             await self._storage.flush()
             last = await ledger.last_id(self._storage)
             totals = {name: await self._sum(name, budget, now, last) for name, budget in counted}
             known = await ledger.charged(self._storage, [entry.reference for entry in self._recent], last)
         finally:
-            self._readers -= 1
+            self.readers -= 1
         recent = self._recent
 
         def sums() -> dict[str, int]:

@@ -12,12 +12,13 @@ The rule, so that healthy traffic is not locked out and small budgets are not ov
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from raven_proxy import Exchange, Usage
 from raven_proxy.providers import prompt_bound
 
-from .pricing import Tariff, cost_nano
+from .pricing import ONE, cost_nano
+from .terms import Place
 
 __all__ = ["estimate_nano", "largest_usage", "tokens_around"]
 
@@ -29,46 +30,53 @@ def tokens_around(members: Iterable[str]) -> int:
     return 64 if _TOOLS.isdisjoint(members) else 600
 
 
-def estimate_nano(
-    exchange: Exchange, tariff: Tariff, *, prompt: int, longest: int | None, assumed_output_tokens: int
-) -> int:
-    """Estimate what an exchange may cost at most, in nano-dollars.
+def estimate_nano(exchange: Exchange, places: Sequence[Place], prompt: int) -> int:
+    """Estimate what an exchange may cost at most at the dearest of places, in nano-dollars.
 
-    `prompt` is its body's bound (`prompt_bound`), `longest` the model's own bound of an answer.
+    `prompt` is its body's bound (`prompt_bound`).
     """
+    call, most = exchange.call, 0
     is_marked = b"cache_control" in exchange.body
-    if not is_marked and not _draws(exchange):  # most requests
-        written, _ = _largest_answer(exchange, longest, assumed_output_tokens)
-        usual = tariff.price_text(prompt + tokens_around(exchange.call.members), written)
-        if usual is not None:
-            return usual
-    usage = largest_usage(exchange, longest=longest, assumed_output_tokens=assumed_output_tokens)
-    usual = cost_nano(usage, tariff)
-    if not is_marked:
-        return usual
-    usage.images, usage.cache_write_tokens = 0, usage.prompt_tokens
-    return max(usual, cost_nano(usage, tariff))
+    is_usual = not is_marked and not _draws(exchange)  # most requests
+    prompt += tokens_around(call.members)
+    answers, allowed = getattr(call, "choices", 1), call.max_output_tokens
+    for place in places:
+        tariff = place.tariff
+        if tariff is None:
+            continue
+        written = (place.answer if allowed is None else allowed) * answers
+        estimate = tariff.price_text(prompt, written) if is_usual else None
+        if estimate is None:
+            usage = _usage_of(exchange, prompt, written, answers)
+            estimate = cost_nano(usage, tariff)
+            if is_marked:
+                usage.images, usage.cache_write_tokens = 0, usage.prompt_tokens
+                estimate = max(estimate, cost_nano(usage, tariff))
+        if place.rate is not ONE:
+            estimate = int(estimate * place.rate)
+        if estimate > most:
+            most = estimate
+    return most
 
 
-def largest_usage(exchange: Exchange, *, longest: int | None, assumed_output_tokens: int) -> Usage:
-    """Give what an exchange may use at most; it is what an endpoint that nobody knows is charged for."""
-    prompt = prompt_bound(exchange.body) + tokens_around(exchange.call.members)
-    written, answers = _largest_answer(exchange, longest, assumed_output_tokens)
+def largest_usage(exchange: Exchange, answer: int) -> Usage:
+    """Give what an exchange may use at most; it is what an endpoint that nobody knows is charged for.
+
+    `answer` is how many tokens count for one whose length the client leaves open.
+    """
+    call = exchange.call
+    prompt = prompt_bound(exchange.body) + tokens_around(call.members)
+    answers = getattr(call, "choices", 1)
+    written = (answer if call.max_output_tokens is None else call.max_output_tokens) * answers
+    return _usage_of(exchange, prompt, written, answers)
+
+
+def _usage_of(exchange: Exchange, prompt: int, written: int, answers: int) -> Usage:
     usage = Usage(prompt_tokens=prompt, completion_tokens=written, total_tokens=prompt + written)
     usage.estimated = True
     if _draws(exchange):
         usage.images = answers
     return usage
-
-
-def _largest_answer(exchange: Exchange, longest: int | None, assumed_output_tokens: int) -> tuple[int, int]:
-    """Give how many tokens all answers together may have, and how many answers that is."""
-    call = exchange.call
-    answer = call.max_output_tokens
-    if answer is None:
-        answer = min(longest or assumed_output_tokens, assumed_output_tokens)
-    answers = getattr(call, "choices", 1)
-    return answer * answers, answers
 
 
 def _draws(exchange: Exchange) -> bool:

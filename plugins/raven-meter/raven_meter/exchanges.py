@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from raven_proxy import Exchange, Usage
+from raven_proxy.exchange import Candidate
 from raven_proxy.storage import Storage
 
 from . import budgets, ledger
 
-__all__ = ["COLUMNS", "INSERT", "MIGRATIONS", "RowIds", "insert", "make_row", "migrate"]
+__all__ = ["COLUMNS", "INSERT", "MIGRATIONS", "RowIds", "insert", "make_row", "migrate", "name_parts"]
 
 MIGRATIONS = (
     """CREATE TABLE exchanges (
@@ -65,6 +66,7 @@ _EPOCH_US = 1_704_067_200_000_000  # 2024; with 12 bits for the writer this last
 _WRITER_BITS = 12
 _TOKEN_BITS = 40  # more is nonsense, and must not cost the row
 _MAX_NAME = 200  # clients write model names as long as they like
+_NOTHING = Usage()
 
 
 class RowIds:
@@ -80,7 +82,9 @@ class RowIds:
     def next(self) -> int:
         """Give the next id: microseconds and the writer."""
         now_us = time.time_ns() // 1000 - _EPOCH_US
-        self._last_us = now_us = max(now_us, self._last_us + 1)
+        if now_us <= self._last_us:
+            now_us = self._last_us + 1
+        self._last_us = now_us
         return now_us << _WRITER_BITS | self._writer
 
 
@@ -94,49 +98,55 @@ async def migrate(storage: Storage) -> RowIds:
     return RowIds(rows[0]["number"])
 
 
-def make_row(exchange: Exchange, row_id: int, cost_nano: int | None, at: float | None) -> tuple[Any, ...]:
-    """Make the row of a finished exchange, in the order of `COLUMNS`; a cost of None is an unknown one.
-
-    `at` is when it was admitted (Unix seconds), which its charge is booked to; None if it never was.
-    """
-    started_at = exchange.started_at
-    latency_s = time.perf_counter() - started_at
-    principal, candidate, error = exchange.principal, exchange.candidate, exchange.error
-    model = exchange.model
+def name_parts(exchange: Exchange, candidate: Candidate | None) -> tuple[str | None, ...]:
+    """Give what a row says of who asked whom for what: the columns from `key_id` to `upstream_model`."""
+    principal, model = exchange.principal, exchange.model
     return (
-        row_id,
-        exchange.id,
-        int(time.time() - latency_s if at is None else at),
         None if principal is None else principal.key_id,
         None if principal is None else principal.organization_id,
         exchange.face.name,
         None if model is None else model[:_MAX_NAME],
         None if candidate is None else candidate.upstream.name,
         None if candidate is None or candidate.model is None else candidate.model[:_MAX_NAME],
-        exchange.status,
-        exchange.outcome._value_,  # `.value` is a Python call, and this is the hot path
-        1 if exchange.stream else 0,
-        *_count_tokens(exchange.usage),
-        len(exchange.attempts),
-        latency_s * 1000.0,
-        (exchange.first_byte_at - started_at) * 1000.0 if exchange.first_byte_at else None,
-        exchange.finish_reason,
-        None if error is None else error.code,
-        cost_nano or 0,
-        0 if cost_nano is None else 1,
-        0 if exchange.usage is None else min(max(exchange.usage.cache_write_tokens, 0), 1 << _TOKEN_BITS),
-        None if principal is None else principal.attributes.get("member_id"),
     )
 
 
-def _count_tokens(usage: Usage | None) -> tuple[int, int, int, int, int, int]:
-    if usage is None:
-        return (0, 0, 0, 0, 0, 0)
-    prompt, completion = usage.prompt_tokens, usage.completion_tokens
-    cached, reasoning = usage.cached_tokens, usage.reasoning_tokens
-    total = usage.total_tokens or prompt + completion
-    if (prompt | completion | cached | reasoning | total) >> _TOKEN_BITS:  # one is negative or absurd
-        prompt, completion, cached, reasoning, total = (
-            min(max(count, 0), 1 << _TOKEN_BITS) for count in (prompt, completion, cached, reasoning, total)
+def make_row(
+    exchange: Exchange,
+    row_id: int,
+    at: int | None,
+    names: tuple[str | None, ...],
+    member_id: str | None,
+    cost_nano: int | None,
+) -> tuple[Any, ...]:
+    """Make the row of a finished exchange, in the order of `COLUMNS`; a cost of None is an unknown one.
+
+    `at` is when it was admitted (Unix seconds), which its charge is booked to; None if it never was. `names`
+    are its `name_parts`.
+    """
+    started_at, first_byte_at, error = exchange.started_at, exchange.first_byte_at, exchange.error
+    latency_s = time.perf_counter() - started_at
+    usage = exchange.usage or _NOTHING
+    prompt, completion, total = usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
+    cached, reasoning, written = usage.cached_tokens, usage.reasoning_tokens, usage.cache_write_tokens
+    if not total:
+        total = prompt + completion
+    if (prompt | completion | cached | reasoning | total | written) >> _TOKEN_BITS:  # negative or absurd
+        prompt, completion, cached, reasoning, total, written = (
+            min(max(count, 0), 1 << _TOKEN_BITS)
+            for count in (prompt, completion, cached, reasoning, total, written)
         )
-    return prompt, completion, cached, reasoning, total, 1 if usage.estimated else 0
+    return (
+        row_id, exchange.id, int(time.time() - latency_s) if at is None else at, *names,
+        exchange.status,
+        exchange.outcome._value_,  # `.value` is a Python call, and this is the hot path
+        1 if exchange.call.stream else 0,
+        prompt, completion, cached, reasoning, total, 1 if usage.estimated else 0,
+        len(exchange.attempts),
+        latency_s * 1000.0,
+        (first_byte_at - started_at) * 1000.0 if first_byte_at else None,
+        exchange.finish_reason,
+        None if error is None else error.code,
+        cost_nano or 0, 0 if cost_nano is None else 1,
+        written, member_id,
+    )  # fmt: skip

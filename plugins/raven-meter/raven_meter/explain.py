@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from decimal import Decimal
 
 from raven_proxy import Exchange, Finding, GatewayError, Principal
 from raven_proxy.counters import Counters
@@ -12,28 +11,30 @@ from raven_proxy.providers import prompt_bound
 
 from .accounting import Accounting
 from .books import Books
-from .pricing import Tariff, dollars, per_million
+from .estimates import estimate_nano
+from .pricing import dollars, per_million
+from .terms import Place, TermBook
 
 __all__ = ["explain"]
 
 
 async def explain(
-    exchange: Exchange, accounting: Accounting, books: Books, counters: Counters
+    exchange: Exchange, accounting: Accounting, terms: TermBook, books: Books, counters: Counters
 ) -> list[Finding]:
     """Find prices, the balance and budgets, and say which would refuse the request now."""
     principal = exchange.principal
     if principal is None or exchange.face.serve is not None or exchange.face.dialect.is_free:
         return [Finding(rule="price", verdict="passes_over", reason="It costs nothing.")]
     found: list[Finding] = []
-    tariffs: list[Tariff | None] = []
+    places: list[Place] = []
     for candidate in exchange.candidates:
         try:
-            tariffs.append(accounting.tariff_of(exchange, candidate))
+            places.append(terms.price(exchange, candidate))
         except GatewayError as error:
             return [*found, Finding.refusing(f"price of {_name(candidate)}", error)]
-        found.append(_price(candidate, tariffs[-1], accounting.rate_of(principal)))
-    estimate = accounting.estimate(exchange, tariffs, prompt_bound(exchange.body))
-    if not estimate and accounting.costs_nothing(exchange, tariffs):
+        found.append(_price(candidate, places[-1]))
+    estimate = estimate_nano(exchange, places, prompt_bound(exchange.body))
+    if not estimate and accounting.costs_nothing(exchange, places):
         return [*found, Finding(rule="balance", verdict="passes_over", reason="It costs nothing.")]
     try:
         found += await _bounds(exchange, principal, estimate, accounting, books, counters)
@@ -46,14 +47,14 @@ def _name(candidate: Candidate) -> str:
     return f"{candidate.upstream.label}/{candidate.model or '?'}"
 
 
-def _price(candidate: Candidate, tariff: Tariff | None, rate: Decimal) -> Finding:
-    rule = f"price of {_name(candidate)}"
+def _price(candidate: Candidate, place: Place) -> Finding:
+    rule, tariff = f"price of {_name(candidate)}", place.tariff
     if tariff is None:
         reason = "Nobody knows a price, and models without one may pass here: it costs nothing."
         return Finding(rule=rule, verdict="allows", reason=reason)
     prices = per_million(tariff)
     told = ", ".join(f"{kind.replace('_', ' ')} ${amount}" for kind, amount in prices.items())
-    details = {"prices": prices, "modelMultiplier": str(tariff.multiplier), "rateMultiplier": str(rate)}
+    details = {"prices": prices, "modelMultiplier": str(tariff.multiplier), "rateMultiplier": str(place.rate)}
     return Finding(rule=rule, verdict="allows", reason=f"{told}.", details=details)
 
 
@@ -72,7 +73,7 @@ async def _bounds(
         return [Finding(rule="balance", verdict="passes_over", reason=reason), *_others(books, principal)]
     accounting.check_bounded(exchange)
     found = []
-    for counter, limit in bounds.limits:
+    for counter, limit in zip(bounds.counters, bounds.limits, strict=True):
         used = await counters.used(counter)
         name = books.name_of(counter)
         fits = used + estimate <= limit

@@ -25,7 +25,7 @@ class _UnderWay(msgspec.Struct):
     """An exchange whose end is to come, its record, and what the journal knows of its progress."""
 
     exchange: Exchange
-    record: dict[str, Any]
+    record: msgspec.Raw
     sent: int = 0
     progress: dict[str, Any] | None = None
 
@@ -39,9 +39,8 @@ class Keeper:
         self._under_way: dict[str, _UnderWay] = {}
         self._lost_rows = storage.lost_rows
 
-    def begin(self, exchange: Exchange, at: float, prompt_tokens: int) -> None:
+    def begin(self, exchange: Exchange, record: msgspec.Raw) -> None:
         """Write down to whom it goes. Raises GatewayError (503): unrecorded, it does not go."""
-        record = records.admitted(exchange, at, prompt_tokens)
         try:
             self._journal.append(record)
         except OSError as error:

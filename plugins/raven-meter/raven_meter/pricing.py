@@ -30,6 +30,7 @@ _SCALE = 10**15  # prices are kept in units of 10^-15 dollars: the catalogue has
 _MILLION = 10**6
 _PPM = 10**6  # a multiplier has six decimals
 _FLAT = _MILLION * (_SCALE // NANO)
+_HALF = _FLAT // 2
 ONE = Decimal(1)
 """The multiplier of users who have none."""
 
@@ -53,8 +54,7 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True):
         """Price a plain prompt and answer, in nano-dollars; None where more than tokens plays a part."""
         if self.flat is None:
             return None
-        scaled = prompt_tokens * self.flat[0] + completion_tokens * self.flat[_OUTPUT]
-        return (2 * scaled + _FLAT) // (2 * _FLAT)
+        return (prompt_tokens * self.flat[_INPUT] + completion_tokens * self.flat[_OUTPUT] + _HALF) // _FLAT
 
     def price(self, kinds: tuple[str, ...], prompt_tokens: int) -> int:
         """Give the price of the first of `kinds` that has one; 0 if none has."""
@@ -113,16 +113,19 @@ def _flat(steps: Mapping[str, tuple[Step, ...]], multiplier: Decimal) -> tuple[i
 
 def cost_nano(usage: Usage, tariff: Tariff, *, rate_multiplier: Decimal = ONE) -> int:
     """Price one exchange, in nano-dollars. `rate_multiplier` is the user's, with at most six decimals."""
-    parts = _part(usage)
-    if tariff.flat is not None and rate_multiplier is ONE and not _has_units(usage):
-        scaled = 0  # the same sum, where there is no more to it: most exchanges
-        for tokens, price in zip(parts, tariff.flat):  # noqa: B905 - both are as long as `_KINDS`
-            if tokens > 0:
-                scaled += tokens * price
-        return (2 * scaled + _FLAT) // (2 * _FLAT)
+    flat = tariff.flat
+    if flat is not None and rate_multiplier is ONE and _is_text(usage):  # most are: the same sum at once
+        cached, written, reasoning = usage.cached_tokens, usage.cache_write_tokens, usage.reasoning_tokens
+        fresh, said = usage.prompt_tokens - cached - written, usage.completion_tokens - reasoning
+        if fresh | cached | written | said | reasoning >= 0:  # nonsense can make one negative
+            scaled = (
+                fresh * flat[_INPUT] + cached * flat[_CACHED] + written * flat[_WRITTEN]
+                + said * flat[_OUTPUT] + reasoning * flat[_REASONING]
+            )  # fmt: skip
+            return (scaled + _HALF) // _FLAT
     prompt = usage.prompt_tokens
     million = 0  # 10^-15 dollars per million
-    for tokens, kinds in zip(parts, _KINDS, strict=True):
+    for tokens, kinds in zip(_part(usage), _KINDS, strict=True):
         if tokens > 0:
             million += tokens * tariff.price(kinds, prompt)
     million += usage.images * tariff.price(("image",), prompt) * _MILLION
@@ -135,8 +138,16 @@ def cost_nano(usage: Usage, tariff: Tariff, *, rate_multiplier: Decimal = ONE) -
     return (2 * scaled + whole) // (2 * whole)
 
 
-def _has_units(usage: Usage) -> bool:
-    return bool(usage.images or usage.seconds or usage.web_searches)
+def _is_text(usage: Usage) -> bool:
+    """Say whether there are no kinds of tokens but those of text, and no units."""
+    return not (
+        usage.cache_write_1h_tokens
+        or usage.audio_input_tokens
+        or usage.audio_output_tokens
+        or usage.images
+        or usage.seconds
+        or usage.web_searches
+    )
 
 
 def dollars(nano: int) -> str:
@@ -166,7 +177,7 @@ _KINDS: tuple[tuple[str, ...], ...] = (
     ("audio_output", "output"),
 )
 """The kinds of tokens, each with the prices to look for in order."""
-_OUTPUT = _KINDS.index(("output",))
+_INPUT, _CACHED, _WRITTEN, _, _, _OUTPUT, _REASONING, _ = range(len(_KINDS))
 
 
 def _part(usage: Usage) -> tuple[int, ...]:

@@ -15,9 +15,11 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import structlog
 
 from raven_proxy import Exchange, Usage
+from raven_proxy.exchange import Candidate
 from raven_proxy.providers import estimate_tokens
 from raven_proxy.storage import Storage
 
@@ -27,7 +29,7 @@ from .pricing import cost_nano
 from .segment import Segment, read_records
 from .tariffs import Tariffs
 
-__all__ = ["admitted", "finished", "progress", "recover"]
+__all__ = ["admitted", "finished", "progress", "recover", "who_and_what"]
 
 _log = structlog.get_logger("raven_meter.records")
 _NAME = COLUMNS.index("request_id")
@@ -37,26 +39,27 @@ _STREAM_BYTES_PER_TOKEN = 64
 _WHOLE_BYTES_PER_TOKEN = 9
 
 
-def admitted(exchange: Exchange, at: float, prompt_tokens: int) -> dict[str, Any]:
-    """Record that an exchange goes upstream."""
-    principal, candidate = exchange.principal, exchange.candidate
-    rate = principal.attributes.get("rate_multiplier") if principal is not None else None
-    return {
-        "k": "a",
-        "i": exchange.id,
-        "t": int(at),
+def admitted(name: str, at: int, prompt_tokens: int, rest: bytes) -> msgspec.Raw:
+    """Record that an exchange goes upstream. `rest` is `who_and_what`; the name is the gateway's own."""
+    return msgspec.Raw(b'{"k":"a","i":"%b","t":%d,"prompt":%d,%b' % (name.encode(), at, prompt_tokens, rest))
+
+
+def who_and_what(exchange: Exchange, candidate: Candidate | None, rate: Decimal) -> bytes:
+    """Write the end of an admission's record, the same for each exchange of a kind: it is kept encoded."""
+    principal = exchange.principal
+    members = {
         "key": principal.key_id if principal is not None else None,
         "org": principal.organization_id if principal is not None else None,
         "member": principal.attributes.get("member_id") if principal is not None else None,
-        "rate": "1" if rate is None else str(rate),
+        "rate": str(rate),
         "face": exchange.face.name,
         "model": exchange.model,
         "upstream": candidate.upstream.name if candidate is not None else None,
         "preset": candidate.upstream.preset if candidate is not None else None,
         "upstream_model": candidate.model if candidate is not None else None,
-        "prompt": prompt_tokens,
         "stream": exchange.stream,
     }
+    return msgspec.json.encode(members)[1:]
 
 
 def progress(exchange: Exchange) -> dict[str, Any]:

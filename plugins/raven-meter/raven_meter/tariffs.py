@@ -11,29 +11,29 @@ from .pricing import OWN, Tariff, tariff_of
 
 __all__ = ["Tariffs"]
 
-_KEPT_S = 60.0  # prices change by the minute at most
+_MINUTE_S = 60  # prices change with a minute
 _MAX_KEPT = 4096
 
 
 class Tariffs:
-    """Compiled prices by provider and model, each kept for a minute."""
+    """Compiled prices by provider and model, kept until the minute is over."""
 
     def __init__(self, packaged: PackagedCatalogue, own: Mapping[str, operator.OperatorModel]) -> None:
         self._packaged = packaged
         self._own = own
-        self._kept: dict[tuple[str, str], tuple[float, Tariff | None]] = {}
+        self._kept: dict[tuple[str, str], Tariff | None] = {}
+        self._minute = 0
 
     def find(self, provider: str, model: str) -> Tariff | None:
         """Give the prices of a model; None where nobody knows one."""
         key = (provider, model)
-        now = time.monotonic()
-        kept = self._kept.get(key)
-        if kept is not None and now < kept[0]:
-            return kept[1]
+        minute = int(time.time()) // _MINUTE_S
+        if minute != self._minute or len(self._kept) >= _MAX_KEPT:  # names come from clients: bounded
+            self._kept, self._minute = {}, minute
+        if key in self._kept:
+            return self._kept[key]
         found = tariff_of(self._packaged.find(provider, model), operator.find(self._own, provider, model))
-        if len(self._kept) >= _MAX_KEPT:  # names come from clients: bounded
-            self._kept.clear()
-        self._kept[key] = (now + _KEPT_S, found)
+        self._kept[key] = found
         return found
 
     def source(self, provider: str, model: str) -> Literal["catalog", "operator"]:
