@@ -91,49 +91,70 @@ class Counters(Protocol):
 
 
 class _Window:
-    """One sliding window: slices that something was taken in, oldest first. `look` before anything else."""
+    """One sliding window: what was `used` in it, and how much of that is `recent`, in the slice of now.
 
-    __slots__ = ("current", "oldest", "slice_s", "slices", "used")
+    Until the moment `until` nothing of it passes; after that, and before it is changed, `look`.
+    """
+
+    __slots__ = ("current", "recent", "slice_s", "slices", "until", "used")
 
     def __init__(self, window_s: int) -> None:
         self.slice_s = window_s / SLICES
-        self.slices: dict[int, int] = {}  # slice number → amount; insertion order is time's
-        self.oldest = self.current = 0
-        self.used = 0
+        self.slices: dict[int, int] = {}  # former slices: number → amount; insertion order is time's
+        self.current = 0
+        self.until = 0.0
+        self.used = self.recent = 0
 
     def look(self, now: float) -> int:
         """Move on to a moment, and give what is used: no slice counts a window after its last moment."""
-        self.current = current = int(now / self.slice_s)
-        if self.oldest < current - SLICES:
-            while self.slices and (first := next(iter(self.slices))) < current - SLICES:
-                self.used -= self.slices.pop(first)
-            self.oldest = next(iter(self.slices), current)
+        current, slices = int(now / self.slice_s), self.slices
+        if current != self.current:
+            if self.recent:
+                slices[self.current] = self.recent
+            self.current, self.recent = current, 0
+            while slices and (first := next(iter(slices))) < current - SLICES:
+                self.used -= slices.pop(first)
+        self.until = (current + 1) * self.slice_s
         return self.used
-
-    def add(self, amount: int) -> None:
-        current = self.current
-        self.slices[current] = self.slices.get(current, 0) + amount
-        self.used += amount
 
     def take_back(self, amount: int) -> None:
         """Forget `amount` of what is used, the oldest first."""
+        amount = min(amount, self.used)
+        self.used -= amount
         for number in list(self.slices):
             part = min(amount, self.slices[number])
             amount -= part
-            self.used -= part
             self.slices[number] -= part
             if not self.slices[number]:
                 del self.slices[number]
             if not amount:
                 break
+        self.recent -= amount
 
     def wait_s(self, needed: int, now: float) -> float:
         """Give the seconds until `needed` of what is used has passed."""
+        last = self.current
         for number, amount in self.slices.items():
             needed -= amount
             if needed <= 0:
-                return (number + SLICES + 1) * self.slice_s - now
-        return (self.current + SLICES + 1) * self.slice_s - now
+                last = number
+                break
+        return (last + SLICES + 1) * self.slice_s - now
+
+
+class _Account:
+    """A total with all its holds (`used`), and those holds alone (`recent`). Nothing of it ever passes."""
+
+    __slots__ = ("is_known", "recent", "used")
+    until = float("inf")
+
+    def __init__(self) -> None:
+        self.used = self.recent = 0
+        self.is_known = False  # it has a total, if only of 0
+
+    def look(self, now: float) -> int:
+        del now
+        return self.used
 
 
 class LocalCounters:
@@ -141,95 +162,104 @@ class LocalCounters:
 
     def __init__(self) -> None:
         self._windows: dict[tuple[str, int], _Window] = {}
-        self._totals: dict[str, int] = {}
-        self._holds: dict[str, int] = {}
+        self._accounts: dict[str, _Account] = {}
         self._until_sweep = _SWEEP_EVERY
         self._now = time.monotonic
 
     def __len__(self) -> int:
-        return len(self._windows) + len(self._totals) + len(self._holds)
+        return len(self._windows) + len(self._accounts)
 
     async def take(self, claims: Sequence[Claim]) -> Denial | None:
         """Take all of `claims`, or none of them and say which one was too much."""
         now = self._now()
+        windows, accounts = self._windows, self._accounts
+        found: list[_Window | _Account] = []
         denied: Denial | None = None
-        windows, totals, holds = self._windows, self._totals, self._holds
-        found: list[_Window | None] = []
         for claim in claims:
-            key, window_s = claim.key, claim.window_s
+            key, window_s, amount = claim.key, claim.window_s, claim.amount
+            count: _Window | _Account
             if window_s:
-                window = windows.get((key, window_s)) or self._window(key, window_s)
-                used = window.look(now)
+                count = windows.get((key, window_s)) or self._window(key, window_s)
             else:
-                window = None
-                used = totals.get(key, 0) + holds.get(key, 0)
-            found.append(window)
-            if used + claim.amount > claim.limit:
-                denied = later(denied, Denial(claim, used, _wait_s(claim, window, used, now)))
+                count = accounts.get(key) or self._account(key)
+            used = count.used if now < count.until else count.look(now)
+            if used + amount > claim.limit:
+                denied = later(denied, Denial(claim, used, _wait_s(claim, count, used, now)))
+            count.used = used + amount
+            count.recent += amount
+            found.append(count)
         if denied is not None:
-            return denied
-        for claim, window in zip(claims, found):  # noqa: B905 - as many, and on the way of each request
-            if window is not None:
-                window.add(claim.amount)
-            else:
-                holds[claim.key] = holds.get(claim.key, 0) + claim.amount
+            for claim, count in zip(claims, found, strict=True):
+                count.used -= claim.amount
+                count.recent -= claim.amount
+            self._drop_unused(claims)
         self._until_sweep -= len(found)
         if self._until_sweep <= 0:
             self._sweep(now)
-        return None
+        return denied
 
     async def correct(self, key: str, window_s: int, difference: int) -> None:
         """Correct what was taken in a window."""
-        window = self._window(key, window_s)
-        window.look(self._now())
+        window, now = self._window(key, window_s), self._now()
+        if now >= window.until:
+            window.look(now)
         if difference < 0:
             window.take_back(-difference)
-        elif difference:
-            window.add(difference)
+        else:
+            window.used += difference
+            window.recent += difference
 
     async def settle(self, keys: Sequence[str], held: int, actual: int) -> None:
         """End a hold on each of `keys`."""
-        holds, totals = self._holds, self._totals
         for key in keys:
-            rest = holds.get(key, 0) - held
-            if rest > 0:
-                holds[key] = rest
-            else:
-                holds.pop(key, None)
+            account = self._accounts.get(key) or self._account(key)
+            rest = max(account.recent - held, 0)
+            account.used += actual + rest - account.recent
+            account.recent = rest
             if actual:
-                totals[key] = totals.get(key, 0) + actual
+                account.is_known = True
+            elif not account.used and not account.is_known:
+                del self._accounts[key]
 
     async def used(self, key: str, window_s: int = 0) -> int:
         """Say what is in use."""
-        return self._used(Claim(key, 0, 0, window_s), self._now())
+        [used] = await self.used_of((Claim(key, 0, 0, window_s),))
+        return used
 
     async def used_of(self, claims: Sequence[Claim]) -> list[int]:
         """Say what is in use of what each claim is about."""
-        now = self._now()
-        return [self._used(claim, now) for claim in claims]
+        now, windows, accounts = self._now(), self._windows, self._accounts
+        found = []
+        for claim in claims:
+            window_s = claim.window_s
+            count = windows.get((claim.key, window_s)) if window_s else accounts.get(claim.key)
+            found.append(0 if count is None else count.used if now < count.until else count.look(now))
+        return found
 
     async def held(self, key: str) -> int:
         """Say what is held and not settled."""
-        return self._holds.get(key, 0)
+        account = self._accounts.get(key)
+        return 0 if account is None else account.recent
 
     async def load(self, totals: Mapping[str, int], *, keep: bool = False) -> None:
         """Set totals to what the books say."""
-        self._totals.update({name: n for name, n in totals.items() if not keep or name not in self._totals})
+        for key, total in totals.items():
+            account = self._accounts.get(key) or self._account(key)
+            if not (keep and account.is_known):
+                account.used, account.is_known = total + account.recent, True
 
     async def missing(self, keys: Iterable[str]) -> list[str]:
         """List those of `keys` that have no total."""
-        return [key for key in keys if key not in self._totals]
+        return [key for key in keys if (one := self._accounts.get(key)) is None or not one.is_known]
 
     async def forget(self, keys: Iterable[str]) -> None:
         """Drop totals."""
         for key in keys:
-            self._totals.pop(key, None)
-
-    def _used(self, claim: Claim, now: float) -> int:
-        if not claim.window_s:
-            return self._totals.get(claim.key, 0) + self._holds.get(claim.key, 0)
-        window = self._windows.get((claim.key, claim.window_s))
-        return 0 if window is None else window.look(now)
+            account = self._accounts.get(key)
+            if account is not None:
+                account.used, account.is_known = account.recent, False
+                if not account.recent:
+                    del self._accounts[key]
 
     def _window(self, key: str, window_s: int) -> _Window:
         window = self._windows.get((key, window_s))
@@ -237,16 +267,26 @@ class LocalCounters:
             window = self._windows[key, window_s] = _Window(window_s)
         return window
 
+    def _account(self, key: str) -> _Account:
+        account = self._accounts[key] = _Account()
+        return account
+
+    def _drop_unused(self, claims: Sequence[Claim]) -> None:
+        """Forget accounts that nothing was taken from after all."""
+        for claim in claims:
+            account = None if claim.window_s else self._accounts.get(claim.key)
+            if account is not None and not account.used and not account.is_known:
+                del self._accounts[claim.key]
+
     def _sweep(self, now: float) -> None:
         """Drop the windows that are over; the next look comes when as many claims as keys were made."""
         for key, window in list(self._windows.items()):
-            window.look(now)
-            if not window.slices:
+            if not window.look(now):
                 del self._windows[key]
         self._until_sweep = max(_SWEEP_EVERY, len(self._windows))
 
 
-def _wait_s(claim: Claim, window: _Window | None, used: int, now: float) -> float | None:
-    if window is None or claim.amount > claim.limit:
+def _wait_s(claim: Claim, count: _Window | _Account, used: int, now: float) -> float | None:
+    if not isinstance(count, _Window) or claim.amount > claim.limit:
         return None
-    return window.wait_s(used + claim.amount - claim.limit, now)
+    return count.wait_s(used + claim.amount - claim.limit, now)

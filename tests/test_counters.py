@@ -206,6 +206,33 @@ def test_holds_and_totals_never_get_out_of_step(steps: list[tuple[int, int, int]
     asyncio.run(run())
 
 
+async def test_what_is_denied_or_given_back_leaves_no_memory_behind() -> None:
+    """No account of a key that nothing is held of, unless its total is known."""
+    counting = LocalCounters()
+    assert await counting.take([Claim("a", 1, 1), Claim("b", 2, 1)]) is not None
+    assert len(counting) == 0
+    assert await counting.take([Claim("a", 1, 1)]) is None
+    await counting.settle(["a"], 1, 0)
+    assert len(counting) == 0
+    await counting.load({"a": 0})
+    assert await counting.take([Claim("a", 2, 1)]) is not None
+    assert (len(counting), await counting.missing(["a", "b"])) == (1, ["b"])
+
+
+async def test_what_was_taken_in_the_slice_of_now_is_taken_back_last(clock: Clock) -> None:
+    """Amounts of the slice of now are kept apart from those of former ones: both count, and pass in turn."""
+    counting = LocalCounters()
+    assert await counting.take([minute(5)]) is None
+    clock.now += 10
+    assert await counting.take([minute(7)]) is None
+    await counting.correct("k", 60, -6)
+    assert await counting.used("k", 60) == 6
+    clock.now += 52
+    assert await counting.used("k", 60) == 6  # all that is left is of the later slice
+    clock.now += 10
+    assert await counting.used("k", 60) == 0
+
+
 async def test_a_million_keys_leave_no_memory_behind(clock: Clock) -> None:
     """Windows that are over are dropped while others are counted."""
     counting = LocalCounters()

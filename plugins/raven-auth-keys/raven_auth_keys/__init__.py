@@ -7,10 +7,10 @@ allowed models travel in the `Principal`; the gateway checks them. No request to
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from hmac import compare_digest
 from typing import Any
 
@@ -94,21 +94,17 @@ class AuthKeys:
         """Find the caller by the key's digest; every bad key gets one and the same answer."""
         headers = exchange.headers
         credentials = headers.get("authorization")
-        bare = [headers[name] for name in _BARE if name in headers]
-        if credentials is not None:
+        is_bare = "x-api-key" in headers or "x-goog-api-key" in headers
+        if credentials is not None and not is_bare and credentials.startswith("Bearer "):  # most requests
             token = credentials[7:]
-            if credentials[:7].lower() != "bearer ":
-                raise _bad_key()
-        elif bare:
-            token = bare[0]
+        elif credentials is not None or is_bare:
+            token = _read_token(headers)
         elif "cookie" in headers:
             return None  # a plugin that knows sessions may know the caller
         else:
             raise _no_key()
-        if any(other != token for other in bare):  # who is it then?
-            raise _bad_key()
         # Header values may hold bytes that are no UTF-8; such a key is simply unknown.
-        digest = hashlib.sha256(token.encode("utf-8", "backslashreplace")).hexdigest()
+        digest = sha256(token.encode("utf-8", "backslashreplace")).hexdigest()
         entry = self._entries.get(digest, NOBODY)
         now = time.time()
         if not compare_digest(entry.digest, digest) or now >= entry.expires_at:
@@ -187,6 +183,19 @@ class AuthKeys:
     def _touch(self, key_id: str, now: float) -> None:
         self._touch_after[key_id] = now + _TOUCH_INTERVAL_S
         self._storage.write_behind(_TOUCH, (int(now), key_id, int(now)))
+
+
+def _read_token(headers: Mapping[str, str]) -> str:
+    """Read the key that a request has, wherever it stands. Raises Unauthenticated for two that differ."""
+    found = [headers[name] for name in _BARE if name in headers]
+    credentials = headers.get("authorization")
+    if credentials is not None:
+        if credentials[:7].lower() != "bearer ":
+            raise _bad_key()
+        found.append(credentials[7:])
+    if any(other != found[0] for other in found):  # who is it then?
+        raise _bad_key()
+    return found[0]
 
 
 def _elsewhere() -> Forbidden:

@@ -76,12 +76,15 @@ class Limits:
     @hookimpl(tryfirst=True)  # wherever it stands in `plugins`: before a key is looked up
     async def authenticate(self, exchange: Exchange) -> None:
         """Refuse addresses that sent too many bad keys; never says who is calling."""
-        await self._strangers.check(exchange)
+        if self._strangers.watched:  # mostly nobody is
+            await self._strangers.check(exchange)
 
     @hookimpl
     async def check_request(self, exchange: Exchange) -> None:
         """Take what the request needs, or refuse it."""
-        await self._admissions.admit(exchange)
+        rules = self._admissions.find(exchange)
+        if rules is not None:
+            await self._admissions.admit(exchange, rules)
 
     @hookimpl
     async def explain_exchange(self, exchange: Exchange) -> list[Finding]:
@@ -91,5 +94,6 @@ class Limits:
     @hookimpl
     def settle_exchange(self, exchange: Exchange) -> None:
         """Give back what was not used."""
-        self._strangers.settle(exchange)
+        if exchange.error is not None or self._strangers.watched:
+            self._strangers.settle(exchange)
         self._admissions.settle(exchange)

@@ -13,7 +13,7 @@ from raven_proxy.gateway import Gateway
 
 from .estimates import Estimates, used_tokens
 from .headers import show, show_tokens
-from .rules import MINUTE_S, RuleBook, Rules, describe
+from .rules import MINUTE_S, NO_RULES, RuleBook, Rules, describe
 
 __all__ = ["Admissions"]
 
@@ -28,8 +28,8 @@ class Admission(msgspec.Struct):
 
     rules: Rules
     estimate: int
-    tokens: tuple[Claim, ...]
-    slots: tuple[Claim, ...]
+    tokens: list[Claim]
+    slot_keys: tuple[str, ...]
 
 
 class Admissions:
@@ -41,53 +41,61 @@ class Admissions:
         self._rules = rules
         self._estimates = estimates
 
-    async def admit(self, exchange: Exchange) -> None:
-        """Take a request, its tokens and a slot. Raises RateLimited (429)."""
+    def find(self, exchange: Exchange) -> Rules | None:
+        """Give what limits a request; None where nothing does. Raises GatewayError (503)."""
         principal = exchange.principal
         if principal is None or not _is_counted(exchange.face):
-            return
+            return None
         rules = self._rules.find(exchange, principal)
-        if rules.is_empty:
-            exchange.notes[_NOTE] = None
-            return
-        estimate = self._estimates.before(exchange) if rules.tokens else 0
-        tokens: tuple[Claim, ...] = ()
-        if estimate:
-            # What is over a limit by itself counts as all of it: admitted when nothing else is in use.
-            tokens = tuple([Claim(c.key, min(estimate, c.limit), c.limit, c.window_s) for c in rules.tokens])
-        denial = await self._counters.take(rules.fixed + tokens)
-        if denial is None:
-            exchange.notes[_NOTE] = Admission(rules, estimate, tokens, rules.slots)
+        if rules is not NO_RULES:
+            return rules
+        exchange.notes[_NOTE] = None
+        return None
+
+    async def admit(self, exchange: Exchange, rules: Rules) -> None:
+        """Take a request, its tokens and a slot. Raises RateLimited (429)."""
+        estimate, tokens, claims = 0, list[Claim](), rules.fixed
+        if rules.tokens:
+            estimate = self._estimates.before(exchange)
+            if estimate:
+                # What is over a limit by itself counts as all of it: admitted when nothing else is in use.
+                tokens = [Claim(c.key, min(estimate, c.limit), c.limit, c.window_s) for c in rules.tokens]
+                claims = (*claims, *tokens)
+        denial = await self._counters.take(claims)
         # What is left of the tokens is told of a whole reply when it is known, just before it leaves.
-        is_final = exchange.stream or denial is not None or not tokens
+        is_final = not tokens or exchange.stream or denial is not None
+        if denial is None and (tokens or rules.slots):
+            exchange.notes[_NOTE] = Admission(rules, estimate, tokens, rules.slot_keys)
+        else:
+            exchange.notes[_NOTE] = None
         await show(self._counters, rules, exchange.response_headers, tokens=is_final)
         if denial is not None:
-            exchange.notes[_NOTE] = None  # its headers are there
             raise _refusal(denial, estimate)
 
     def settle(self, exchange: Exchange) -> None:
         """Give the slot back, and count the tokens that were really used."""
         admission = exchange.notes.get(_NOTE, self)
-        if isinstance(admission, Admission):
-            if admission.tokens or admission.slots:
-                self._tasks.begin(self._give_back(exchange, admission), "limits")
-        elif admission is self and exchange.principal is not None and _is_counted(exchange.face):
+        if admission is None:  # nothing is held
+            return
+        if admission is not self:
+            self._tasks.begin(self._give_back(exchange, admission), "limits")
+        elif exchange.principal is not None and _is_counted(exchange.face):
             self._tasks.begin(self._show_uncounted(exchange), "limits")
 
     async def _give_back(self, exchange: Exchange, admission: Admission) -> None:
-        counters, rules = self._counters, admission.rules
-        used = used_tokens(exchange, admission.estimate) if admission.tokens else 0
+        counters, rules, tokens = self._counters, admission.rules, admission.tokens
+        used = used_tokens(exchange, admission.estimate) if tokens else 0
         is_whole = not exchange.stream  # its headers are still to be written
         for _ in range(_TRIES):
             try:
-                while admission.tokens:
-                    claim = admission.tokens[-1]
+                while tokens:
+                    claim = tokens[-1]
                     if used != claim.amount:
                         await counters.correct(claim.key, claim.window_s, used - claim.amount)
-                    admission.tokens = admission.tokens[:-1]
-                if admission.slots:
-                    await counters.settle([slot.key for slot in admission.slots], 1, 0)
-                    admission.slots = ()
+                    tokens.pop()
+                if admission.slot_keys:
+                    await counters.settle(admission.slot_keys, 1, 0)
+                    admission.slot_keys = ()
                 if rules.tokens and is_whole:
                     await show_tokens(counters, rules, exchange.response_headers)
                 return

@@ -6,7 +6,7 @@ from raven_proxy import Exchange, Finding, GatewayError
 from raven_proxy.counters import Claim, Counters
 
 from .estimates import Estimates
-from .rules import MINUTE_S, RuleBook, describe
+from .rules import MINUTE_S, NO_RULES, RuleBook, describe
 
 __all__ = ["explain"]
 
@@ -22,7 +22,7 @@ async def explain(
         found = rules.find(exchange, principal)
     except GatewayError as error:
         return [Finding.refusing("plan", error)]
-    if found.is_empty:
+    if found is NO_RULES:
         reason = "Neither its key nor plan, user, organization or model has a limit."
         return [Finding(rule="limits", verdict="passes_over", reason=reason)]
     estimate = estimates.before(exchange)

@@ -63,6 +63,8 @@ def _tightest(claims: Sequence[Claim], used: Sequence[int]) -> tuple[int, Claim]
     """Find what has the least left, and how much."""
     claim = claims[0]
     left = claim.limit - used[0]
+    if len(claims) == 1:  # mostly
+        return left, claim
     for number in range(1, len(claims)):
         other = claims[number]
         if other.limit - used[number] < left:

@@ -37,7 +37,8 @@ _OWNERS = {"key": "this key", "member": "this user", "organization": "this organ
 class Rules(msgspec.Struct, frozen=True):
     """The claims that a request makes. Those of `tokens` have no amount yet.
 
-    `windows` are those of requests and then of tokens; `fixed` those whose amount is known.
+    `windows` are those of requests and then of tokens; `fixed` those whose amount is known. Where nothing is
+    limited, they are `NO_RULES` itself.
     """
 
     requests: tuple[Claim, ...] = ()
@@ -45,16 +46,15 @@ class Rules(msgspec.Struct, frozen=True):
     slots: tuple[Claim, ...] = ()
     windows: tuple[Claim, ...] = ()
     fixed: tuple[Claim, ...] = ()
+    slot_keys: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, requests: tuple[Claim, ...], tokens: tuple[Claim, ...], slots: tuple[Claim, ...]) -> Rules:
         """Make rules of their claims."""
-        return cls(requests, tokens, slots, requests + tokens, requests + slots)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is limited."""
-        return not (self.windows or self.fixed)
+        if not (requests or tokens or slots):
+            return NO_RULES
+        keys = tuple([slot.key for slot in slots])
+        return cls(requests, tokens, slots, requests + tokens, requests + slots, keys)
 
     def with_others(self, others: Rules) -> Rules:
         """Add the claims of other rules."""
@@ -95,8 +95,8 @@ class RuleBook:
     def find(self, exchange: Exchange, principal: Principal) -> Rules:
         """Give all rules of a request. Raises GatewayError (503): the key's plan does not exist."""
         known = self._of_callers.get(principal.key_id)
-        # The very same object: whatever changes a key makes a new principal.
-        rules = known[1] if known is not None and known[0] is principal else self._remember(principal)
+        # Not by the key's name alone: it may have changed since.
+        rules = known[1] if known is not None and known[0] == principal else self._remember(principal)
         if self._models:
             return rules.with_others(self._of_model(exchange))
         return rules

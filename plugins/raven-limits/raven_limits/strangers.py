@@ -1,7 +1,7 @@
 """Addresses that send bad keys: after so many in a minute they are refused before a key is looked up.
 
-Healthy requests cost one look into an empty dict. An address is counted from its first bad key on, IPv6 by
-its /64 network; at most 10,000 are watched at a time, so that memory is bounded however many come.
+While no address is watched, no request is looked at. An address is counted from its first bad key on, IPv6
+by its /64 network; at most 10,000 are watched at a time, so that memory is bounded however many come.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Strangers:
         self._counters = gateway.counters
         self._tasks = gateway.tasks
         self._limit = limit
-        self._watched: dict[str, float] = {}  # address → until when, on the monotonic clock
+        self.watched: dict[str, float] = {}  # address → until when, on the monotonic clock; never empty again
 
     async def check(self, exchange: Exchange) -> None:
         """Count an attempt of an address that failed lately. Raises RateLimited (429)."""
-        if not self._watched or not _has_key(exchange):
+        if not _has_key(exchange):
             return
         address = _network(exchange.client_address)
-        if address not in self._watched:
+        if address not in self.watched:
             return
         denial = await self._counters.take((self._claim(address),))
         if denial is not None:
@@ -60,11 +60,11 @@ class Strangers:
 
     def _watch(self, address: str) -> bool:
         now = time.monotonic()
-        if address not in self._watched and len(self._watched) >= _MOST_WATCHED:
-            self._watched = {name: until for name, until in self._watched.items() if until > now}
-            if len(self._watched) >= _MOST_WATCHED:
+        if address not in self.watched and len(self.watched) >= _MOST_WATCHED:
+            self.watched = {name: until for name, until in self.watched.items() if until > now}
+            if len(self.watched) >= _MOST_WATCHED:
                 return False
-        self._watched[address] = now + _WATCHED_S
+        self.watched[address] = now + _WATCHED_S
         return True
 
     def _correct(self, address: str, difference: int) -> None:

@@ -161,5 +161,5 @@ async def test_what_cannot_be_given_back_now_is_given_back_later(
     monkeypatch.setattr(counters, "settle", failing)
     assert (await here.chat()).status == 200
     assert await counters.held(KEY) == 1
-    await here.upstream.wait_until(lambda: not failures and not counters._holds)
+    await here.upstream.wait_until(lambda: not failures and not counters._accounts)
     assert (await here.chat()).tokens_left > 9_000

@@ -93,5 +93,5 @@ async def test_a_flood_of_addresses_is_bounded(monkeypatch: Any) -> None:
         )  # fmt: skip
         await guard.check(exchange)
         guard.settle(exchange)
-    assert len(guard._watched) == 100
+    assert len(guard.watched) == 100
     assert len(counters) == 100
