@@ -256,6 +256,9 @@ def prompt_bound(body: bytes) -> int:
     """Bound a request's tokens from above, as far as its bytes tell: a third of them, and 1,600 for each
     attachment, which is left out of the bytes.
     """
+    size, text = len(body), _PLAIN.match(body)
+    if text is not None and size - text.end() < _ATTACHMENT:  # most requests: there are none
+        return -(-size // 3)
     rest, attachments = _without_attachments(body)
     return -(-rest // 3) + attachments * _TOKENS_OF_ATTACHMENT
 

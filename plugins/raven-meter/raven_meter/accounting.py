@@ -24,7 +24,7 @@ from .exchanges import INSERT, RowIds, make_row
 from .keeper import Keeper
 from .pricing import cost_nano, dollars
 from .records import admitted, who_and_what
-from .terms import NO_TERMS, Place, TermBook, Terms, is_own, make_place, rate_of
+from .terms import Place, TermBook, Terms, is_own, make_place
 
 __all__ = ["Accounting"]
 
@@ -83,7 +83,7 @@ class Accounting:
         if principal is None or face.serve is not None:
             return None
         at = int(time.time())
-        terms = NO_TERMS if face.dialect.is_free else self._terms.find(exchange, principal, at)
+        terms = self._terms.find(exchange, principal, at)
         exchange.notes[_NOTE] = admission = Admission(at, exchange.call, terms)
         return admission if terms.bounds.counters else None
 
@@ -105,15 +105,15 @@ class Accounting:
         if admission is None:
             return
         candidate, place = exchange.candidate, admission.place
-        if place is None or place.candidate is not candidate:
-            place = admission.place_of(exchange, candidate)
-            if place is None:  # a plugin found it elsewhere
-                tariff = None if candidate is None else self._terms.find_tariff(exchange, candidate)
-                record = who_and_what(exchange, candidate, rate_of(exchange.principal))
-                place = make_place(exchange, candidate, tariff, record=record)
-            prompt = prompt_bound(exchange.body) if admission.prompt is None else admission.prompt
-            self._keeper.begin(exchange, admitted(exchange.id, admission.at, prompt, place.record))
-            admission.place = place
+        if place is not None and place.candidate is candidate:
+            return  # once more at the same place
+        place = admission.terms.first
+        if place.candidate is not candidate or exchange.call is not admission.call:
+            place = self._find_place(exchange, admission)
+        prompt = prompt_bound(exchange.body) if admission.prompt is None else admission.prompt
+        record = place.record or who_and_what(exchange, candidate, place.rate)
+        self._keeper.begin(exchange, admitted(exchange.id, admission.at, prompt, record))
+        admission.place = place
 
     def settle(self, exchange: Exchange) -> None:
         """Charge what was used, give back the rest, and write it down."""
@@ -124,7 +124,7 @@ class Accounting:
         candidate, usage = exchange.candidate, exchange.usage
         place = None if admission is None else admission.place
         if place is None or place.candidate is not candidate:
-            place = self._place_at_the_end(exchange, admission)
+            place = self._find_place(exchange, admission)
         cost: int | None = 0
         if candidate is not None and usage is not None:
             tariff = place.tariff
@@ -153,8 +153,8 @@ class Accounting:
         if now is not held and (new := [name for name in now if name not in held]):
             self._gateway.tasks.begin(self._books.settle(new, 0, cost), "settle")
 
-    def _place_at_the_end(self, exchange: Exchange, admission: Admission | None) -> Place:
-        """Find where an exchange ended that the journal does not know there: often nowhere."""
+    def _find_place(self, exchange: Exchange, admission: Admission | None) -> Place:
+        """Find where an exchange is now: at a place that was priced, at another, or nowhere at all."""
         candidate = exchange.candidate
         place = None if admission is None else admission.place_of(exchange, candidate)
         if place is not None:

@@ -46,8 +46,8 @@ class Journal:
 
     @property
     def size(self) -> int:
-        """Count the records of the current segment."""
-        return self._segment.records
+        """Count the bytes of the current segment."""
+        return self._segment.size
 
     @property
     def is_waiting(self) -> bool:
@@ -71,7 +71,7 @@ class Journal:
 
     def turn_over(self) -> None:
         """Begin a new segment, if anything stands in this one; the old one waits to be discarded."""
-        if self._segment.records:
+        if self._segment.size:
             old, self._segment = self._segment, self._open()
             old.seal()
             self._kept.append(old)
@@ -96,10 +96,10 @@ class Journal:
 
     async def keep_synced(self) -> None:
         """Sync once a second where the policy says so; runs until it is cancelled."""
-        synced = self._segment, 0  # how many of its records
+        synced = self._segment, 0  # how many of its bytes
         while self._fsync == "interval":
             await asyncio.sleep(1.0)
-            written = self._segment, self._segment.records
+            written = self._segment, self._segment.size
             if written != synced:
                 synced = written
                 fd = os.dup(self._segment.fd)
@@ -114,7 +114,7 @@ class Journal:
         """Let go; an empty segment is deleted, another stays for the next start."""
         for segment in self._kept:
             os.close(segment.fd)
-        if self._segment.records:
+        if self._segment.size:
             self._segment.seal()
             os.close(self._segment.fd)
         else:

@@ -18,7 +18,7 @@ __all__ = ["Keeper"]
 
 _log = structlog.get_logger("raven_meter.keeper")
 _LOOK_EVERY_S = 1.0
-_TURN_OVER_RECORDS = 50_000
+_TURN_OVER_BYTES = 25_000_000  # some 60,000 records
 
 
 class _UnderWay(msgspec.Struct):
@@ -66,7 +66,7 @@ class Keeper:
             try:
                 self.record_progress()
                 looks += 1
-                if looks % 5 == 0 or self._journal.size > _TURN_OVER_RECORDS:
+                if looks % 5 == 0 or self._journal.size > _TURN_OVER_BYTES:
                     await self.turn_over()
             except OSError as error:
                 _log.error("the journal cannot be written", reason=str(error))

@@ -114,7 +114,18 @@ def _flat(steps: Mapping[str, tuple[Step, ...]], multiplier: Decimal) -> tuple[i
 def cost_nano(usage: Usage, tariff: Tariff, *, rate_multiplier: Decimal = ONE) -> int:
     """Price one exchange, in nano-dollars. `rate_multiplier` is the user's, with at most six decimals."""
     flat = tariff.flat
-    if flat is not None and rate_multiplier is ONE and _is_text(usage):  # most are: the same sum at once
+    if (
+        flat is not None
+        and rate_multiplier is ONE
+        and not (  # most exchanges: the same sum at once
+            usage.cache_write_1h_tokens
+            or usage.audio_input_tokens
+            or usage.audio_output_tokens
+            or usage.images
+            or usage.seconds
+            or usage.web_searches
+        )
+    ):
         cached, written, reasoning = usage.cached_tokens, usage.cache_write_tokens, usage.reasoning_tokens
         fresh, said = usage.prompt_tokens - cached - written, usage.completion_tokens - reasoning
         if fresh | cached | written | said | reasoning >= 0:  # nonsense can make one negative
@@ -136,18 +147,6 @@ def cost_nano(usage: Usage, tariff: Tariff, *, rate_multiplier: Decimal = ONE) -
     scaled = million * tariff.multiplier_ppm * int(rate_multiplier * _PPM)
     whole = _MILLION * _PPM * _PPM * (_SCALE // NANO)
     return (2 * scaled + whole) // (2 * whole)
-
-
-def _is_text(usage: Usage) -> bool:
-    """Say whether there are no kinds of tokens but those of text, and no units."""
-    return not (
-        usage.cache_write_1h_tokens
-        or usage.audio_input_tokens
-        or usage.audio_output_tokens
-        or usage.images
-        or usage.seconds
-        or usage.web_searches
-    )
 
 
 def dollars(nano: int) -> str:

@@ -31,12 +31,11 @@ _ZEROS = memoryview(bytes(_WINDOW))
 class Segment:
     """A file that this process appends to, or an orphan that nobody does any more."""
 
-    __slots__ = ("_size", "_start", "_window", "_write", "fd", "path", "records")
+    __slots__ = ("_size", "_start", "_window", "_write", "fd", "path")
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
         self.fd = fd
-        self.records = 0
         self._window: mmap.mmap | None = None
         self._write: Callable[[bytes], object] = _find_no_room  # the window's, once there is one
         self._start = self._size = 0  # of the window in the file
@@ -50,15 +49,19 @@ class Segment:
         except ValueError:  # a window takes a line as a whole or not at all
             self._advance(len(line))
             self._write(line)
-        self.records += 1
+
+    @property
+    def size(self) -> int:
+        """Count the bytes that were appended."""
+        return self._start + (self._window.tell() if self._window is not None else 0)
 
     def seal(self) -> None:
         """Append no more; what stands in it stays."""
         if self._window is not None:
-            written = self._start + self._window.tell()
+            size = self.size
             self._window.close()
             self._window, self._write = None, _find_no_room
-            os.ftruncate(self.fd, written)
+            os.ftruncate(self.fd, size)
 
     def remove(self) -> None:
         """Delete it: all that it holds is in the database."""
@@ -68,7 +71,7 @@ class Segment:
 
     def _advance(self, needed: int) -> None:
         """Map the file from its first free page on, with room for `needed` bytes."""
-        written = self._start + (self._window.tell() if self._window is not None else 0)
+        written = self.size
         inside = written % _PAGE
         start, size = written - inside, max(_WINDOW, -(-(inside + needed) // _PAGE) * _PAGE)
         old, end = self._window, self._start + self._size

@@ -24,7 +24,7 @@ from .pricing import ONE, Tariff
 from .records import who_and_what
 from .tariffs import Tariffs
 
-__all__ = ["NO_TERMS", "Place", "TermBook", "Terms", "is_own", "make_place", "rate_of"]
+__all__ = ["Place", "TermBook", "Terms", "is_own", "make_place", "rate_of"]
 
 _MOST_KEPT = 8192
 _MINUTE_S = 60
@@ -45,18 +45,18 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What holds for a caller's requests of one kind. `version` is that of the books that `bounds` are of."""
+    """What holds for a caller's requests of one kind. `version` is that of the books that `bounds` are of.
 
+    What no vendor bills (`Dialect.is_free`) has neither places nor bounds.
+    """
+
+    principal: Principal
+    candidates: tuple[Candidate, ...]
+    version: int
+    first: Place  # where it goes if nothing fails
     places: tuple[Place, ...] = ()
     bounds: Bounds = NO_BOUNDS
-    version: int = -1
     is_unpriced: bool = False  # one of its places is
-    principal: Principal | None = None
-    candidates: tuple[Candidate, ...] = ()
-
-
-NO_TERMS = Terms()
-"""Those of what costs nothing."""
 
 
 class TermBook:
@@ -103,10 +103,20 @@ class TermBook:
         return terms
 
     def _make(self, exchange: Exchange, principal: Principal, at: int) -> Terms:
-        places = tuple([self.price(exchange, one) for one in exchange.candidates])
-        is_unpriced = any(place.is_unpriced for place in places)
-        bounds = self._books.bounds(principal, at)
-        return Terms(places, bounds, self._version, is_unpriced, principal, exchange.candidates)
+        candidates = exchange.candidates
+        if exchange.face.dialect.is_free:
+            # Of no version of the books: if it costs something after all, that is charged.
+            return Terms(principal, candidates, -1, make_place(exchange, None, None))
+        places = tuple([self.price(exchange, one) for one in candidates])
+        return Terms(
+            principal=principal,
+            candidates=candidates,
+            version=self._version,
+            first=places[0] if places else make_place(exchange, None, None),
+            places=places,
+            bounds=self._books.bounds(principal, at),
+            is_unpriced=any(place.is_unpriced for place in places),
+        )
 
     def price(self, exchange: Exchange, candidate: Candidate) -> Place:
         """Find what a candidate costs; without a tariff it may cost nothing. Raises InvalidRequest."""
