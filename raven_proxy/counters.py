@@ -173,11 +173,10 @@ class LocalCounters:
         """Take all of `claims`, or none of them and say which one was too much."""
         now = self._now()
         windows, accounts = self._windows, self._accounts
-        found: list[_Window | _Account] = []
         denied: Denial | None = None
+        count: _Window | _Account
         for claim in claims:
             key, window_s, amount = claim.key, claim.window_s, claim.amount
-            count: _Window | _Account
             if window_s:
                 count = windows.get((key, window_s)) or self._window(key, window_s)
             else:
@@ -187,13 +186,9 @@ class LocalCounters:
                 denied = later(denied, Denial(claim, used, _wait_s(claim, count, used, now)))
             count.used = used + amount
             count.recent += amount
-            found.append(count)
         if denied is not None:
-            for claim, count in zip(claims, found, strict=True):
-                count.used -= claim.amount
-                count.recent -= claim.amount
-            self._drop_unused(claims)
-        self._until_sweep -= len(found)
+            self._put_back(claims)
+        self._until_sweep -= len(claims)
         if self._until_sweep <= 0:
             self._sweep(now)
         return denied
@@ -271,12 +266,20 @@ class LocalCounters:
         account = self._accounts[key] = _Account()
         return account
 
-    def _drop_unused(self, claims: Sequence[Claim]) -> None:
-        """Forget accounts that nothing was taken from after all."""
+    def _put_back(self, claims: Sequence[Claim]) -> None:
+        """Undo what was taken at this very moment; accounts that nothing is left of are forgotten."""
         for claim in claims:
-            account = None if claim.window_s else self._accounts.get(claim.key)
-            if account is not None and not account.used and not account.is_known:
-                del self._accounts[claim.key]
+            key, amount = claim.key, claim.amount
+            if claim.window_s:
+                window = self._windows[key, claim.window_s]
+                window.used -= amount
+                window.recent -= amount
+                continue
+            account = self._accounts[key]
+            account.used -= amount
+            account.recent -= amount
+            if not account.used and not account.is_known:
+                del self._accounts[key]
 
     def _sweep(self, now: float) -> None:
         """Drop the windows that are over; the next look comes when as many claims as keys were made."""

@@ -94,11 +94,12 @@ class AuthKeys:
         """Find the caller by the key's digest; every bad key gets one and the same answer."""
         headers = exchange.headers
         credentials = headers.get("authorization")
-        is_bare = "x-api-key" in headers or "x-goog-api-key" in headers
-        if credentials is not None and not is_bare and credentials.startswith("Bearer "):  # most requests
-            token = credentials[7:]
-        elif credentials is not None or is_bare:
+        if "x-api-key" in headers or "x-goog-api-key" in headers:
             token = _read_token(headers)
+        elif credentials is not None:  # most requests
+            token = credentials[7:]
+            if credentials[:7].lower() != "bearer ":
+                raise _bad_key()
         elif "cookie" in headers:
             return None  # a plugin that knows sessions may know the caller
         else:
@@ -186,7 +187,7 @@ class AuthKeys:
 
 
 def _read_token(headers: Mapping[str, str]) -> str:
-    """Read the key that a request has, wherever it stands. Raises Unauthenticated for two that differ."""
+    """Read a key that stands bare in a header. Raises Unauthenticated for others beside it that differ."""
     found = [headers[name] for name in _BARE if name in headers]
     credentials = headers.get("authorization")
     if credentials is not None:

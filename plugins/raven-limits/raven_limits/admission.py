@@ -54,7 +54,8 @@ class Admissions:
 
     async def admit(self, exchange: Exchange, rules: Rules) -> None:
         """Take a request, its tokens and a slot. Raises RateLimited (429)."""
-        estimate, tokens, claims = 0, list[Claim](), rules.fixed
+        estimate, claims = 0, rules.fixed
+        tokens: list[Claim] = []
         if rules.tokens:
             estimate = self._estimates.before(exchange)
             if estimate:

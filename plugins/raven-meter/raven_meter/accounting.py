@@ -139,18 +139,18 @@ class Accounting:
         principal = exchange.principal
         if self._books.readers and cost and principal is not None:
             self._books.note(exchange.id, principal, cost, time.time() if at is None else at)
-        if admission is not None and (admission.counters or admission.terms.version != self._books.version):
-            self._give_back(exchange, admission, cost or 0)
+        if admission is not None:
+            held = admission.counters
+            if held:
+                self._gateway.tasks.begin(self._books.settle(held, admission.held, cost or 0), "settle")
+            if admission.terms.version != self._books.version:
+                self._charge_the_others(admission, cost or 0)
 
-    def _give_back(self, exchange: Exchange, admission: Admission, cost: int) -> None:
-        """End the hold; what began to bound the caller since is charged too."""
-        held, principal = admission.counters, exchange.principal
-        if held:
-            self._gateway.tasks.begin(self._books.settle(held, admission.held, cost), "settle")
-        if admission.terms.version == self._books.version or principal is None:
-            return
-        now = self._books.bounds(principal, admission.at).counters
-        if now is not held and (new := [name for name in now if name not in held]):
+    def _charge_the_others(self, admission: Admission, cost: int) -> None:
+        """Charge what began to bound the caller since the exchange was admitted."""
+        now = self._books.bounds(admission.terms.principal, admission.at).counters
+        new = [name for name in now if name not in admission.counters]
+        if new:
             self._gateway.tasks.begin(self._books.settle(new, 0, cost), "settle")
 
     def _find_place(self, exchange: Exchange, admission: Admission | None) -> Place:

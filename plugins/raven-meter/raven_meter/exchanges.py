@@ -136,8 +136,8 @@ def make_row(
             min(max(count, 0), 1 << _TOKEN_BITS)
             for count in (prompt, completion, cached, reasoning, total, written)
         )
-    return (
-        row_id, exchange.id, int(time.time() - latency_s) if at is None else at, *names,
+    asked = row_id, exchange.id, int(time.time() - latency_s) if at is None else at
+    return asked + names + (  # not starred: that takes a step for each member
         exchange.status,
         exchange.outcome._value_,  # `.value` is a Python call, and this is the hot path
         1 if exchange.call.stream else 0,
