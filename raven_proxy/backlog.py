@@ -167,7 +167,7 @@ class BatchConnection(sqlite3.Connection):
         rows = list(rows)
         places = _VALUES.findall(sql)
         width = places[0].count("?") if len(places) == 1 else 0
-        if sql.count("?") != width or any(len(row) != width for row in rows):
+        if sql.count("?") != width or set(map(len, rows)) != {width}:
             return super().executemany(sql, rows)
         cursor = self.cursor()
         done = 0

@@ -67,7 +67,9 @@ class Accounting:
         *,
         assumed_output_tokens: int,
     ) -> None:
-        self._gateway = gateway
+        self._counters = gateway.counters
+        self._storage = gateway.storage
+        self._tasks = gateway.tasks
         self._books = books
         self._keeper = keeper
         self._terms = terms
@@ -94,7 +96,7 @@ class Accounting:
         admission.prompt = prompt = prompt_bound(exchange.body)
         estimate = estimate_nano(exchange, terms.places, prompt)
         if estimate or not self.costs_nothing(exchange, terms.places):
-            denial = await self._gateway.counters.take(terms.bounds.claims(estimate))
+            denial = await self._counters.take(terms.bounds.claims(estimate))
             if denial is not None:
                 raise self._books.refusal(denial)
         admission.held, admission.counters = estimate, terms.bounds.counters
@@ -134,7 +136,7 @@ class Accounting:
             exchange.response_headers["X-Raven-Cost"] = dollars(cost)
         at = None if admission is None else admission.at
         row = make_row(exchange, self._ids.next(), at, place.names, place.member_id, cost)
-        self._gateway.storage.write_behind(INSERT, row)  # first: it is owed, whatever becomes of the counters
+        self._storage.write_behind(INSERT, row)  # first: it is owed, whatever becomes of the counters
         self._keeper.end(exchange.id, row)
         principal = exchange.principal
         if self._books.readers and cost and principal is not None:
@@ -142,7 +144,7 @@ class Accounting:
         if admission is not None:
             held = admission.counters
             if held:
-                self._gateway.tasks.begin(self._books.settle(held, admission.held, cost or 0), "settle")
+                self._tasks.begin(self._books.settle(held, admission.held, cost or 0), "settle")
             if admission.terms.version != self._books.version:
                 self._charge_the_others(admission, cost or 0)
 
@@ -151,7 +153,7 @@ class Accounting:
         now = self._books.bounds(admission.terms.principal, admission.at).counters
         new = [name for name in now if name not in admission.counters]
         if new:
-            self._gateway.tasks.begin(self._books.settle(new, 0, cost), "settle")
+            self._tasks.begin(self._books.settle(new, 0, cost), "settle")
 
     def _find_place(self, exchange: Exchange, admission: Admission | None) -> Place:
         """Find where an exchange is now: at a place that was priced, at another, or nowhere at all."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
+import raven_meter.tariffs
+import raven_meter.terms
 from raven_meter import ledger
 from raven_meter.budgets import BudgetStore, NewBudget
 from raven_meter.journal import Journal
 from raven_meter.segment import Segment, read_records
+from raven_meter.tariffs import Tariffs
 from raven_meter.terms import Terms
 
 from raven_proxy import Exchange, InvalidRequest, Principal, Refused
@@ -76,6 +80,27 @@ async def test_terms_are_kept_for_a_minute(desk: Desk) -> None:
     assert desk.terms(await desk.admit(same, candidates=places)) is kept
     desk.clock.now += 60
     assert desk.terms(await desk.admit(candidates=places)) is not kept
+
+
+async def test_names_from_clients_take_no_memory_without_bound(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(raven_meter.terms, "_MOST_KEPT", 10)
+    for number in range(25):
+        await desk.admit(model=f"name-{number}", candidates=_to("gpt-4o-mini"))
+    assert len(desk.teller.meter._terms._kept) <= 10
+
+
+def test_prices_are_looked_up_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And anew when the minute is over: no price is older than that."""
+    clock, asked = Clock(float(NOON)), list[str]()
+    monkeypatch.setattr(raven_meter.tariffs, "time", clock)
+    packaged: Any = SimpleNamespace(find=lambda provider, model: asked.append(model))
+    tariffs = Tariffs(packaged, {})
+    for after_s, times in ((0, 1), (59.9, 1), (60, 2), (61, 2)):
+        clock.now = NOON + after_s
+        assert tariffs.find("openai", "m") is None
+        assert len(asked) == times
 
 
 async def test_another_multiplier_of_the_same_key_counts_at_once(desk: Desk) -> None:
