@@ -13,14 +13,14 @@ import msgspec
 import structlog
 
 from raven_proxy import Exchange, InvalidRequest, Outcome
-from raven_proxy.exchange import Candidate, Usage
+from raven_proxy.exchange import Usage
 from raven_proxy.faces import Call
 from raven_proxy.gateway import Gateway
 from raven_proxy.providers import estimate_prompt, prompt_bound
 
 from .books import Books
 from .estimates import estimate_nano, largest_usage
-from .exchanges import INSERT, RowIds, make_row
+from .exchanges import INSERT, RowIds, make_row, name_parts
 from .keeper import Keeper
 from .pricing import cost_nano, dollars
 from .records import admitted, who_and_what
@@ -43,15 +43,6 @@ class Admission(msgspec.Struct):
     prompt: int | None = None  # its body's bound, once that was asked for
     held: int = 0
     counters: tuple[str, ...] = ()
-
-    def place_of(self, exchange: Exchange, candidate: Candidate | None) -> Place | None:
-        """Find a candidate among those that were priced; no request but the one that was judged has them."""
-        if exchange.call is not self.call:
-            return None
-        for place in self.terms.places:
-            if place.candidate is candidate:
-                return place
-        return None
 
 
 class Accounting:
@@ -107,10 +98,10 @@ class Accounting:
         if admission is None:
             return
         candidate, place = exchange.candidate, admission.place
-        if place is not None and place.candidate is candidate:
+        if place is not None and place.candidate == candidate:
             return  # once more at the same place
         place = admission.terms.first
-        if place.candidate is not candidate or exchange.call is not admission.call:
+        if place.candidate != candidate or exchange.call is not admission.call:
             place = self._find_place(exchange, admission)
         prompt = prompt_bound(exchange.body) if admission.prompt is None else admission.prompt
         record = place.record or who_and_what(exchange, candidate, place.rate)
@@ -125,7 +116,7 @@ class Accounting:
             self._assume_usage(exchange)
         candidate, usage = exchange.candidate, exchange.usage
         place = None if admission is None else admission.place
-        if place is None or place.candidate is not candidate:
+        if place is None or place.candidate != candidate:
             place = self._find_place(exchange, admission)
         cost: int | None = 0
         if candidate is not None and usage is not None:
@@ -158,11 +149,15 @@ class Accounting:
     def _find_place(self, exchange: Exchange, admission: Admission | None) -> Place:
         """Find where an exchange is now: at a place that was priced, at another, or nowhere at all."""
         candidate = exchange.candidate
-        place = None if admission is None else admission.place_of(exchange, candidate)
-        if place is not None:
+        places = () if admission is None else admission.terms.places
+        place = next((one for one in places if one.candidate == candidate), None)
+        if place is None:
+            tariff = None if candidate is None else self._terms.find_tariff(exchange, candidate)
+            return make_place(exchange, candidate, tariff)
+        if admission is not None and exchange.call is admission.call:
             return place
-        tariff = None if candidate is None else self._terms.find_tariff(exchange, candidate)
-        return make_place(exchange, candidate, tariff)
+        # A later gate put another body in its place: what is told of it is new, what it costs is not.
+        return msgspec.structs.replace(place, names=name_parts(exchange, candidate), record=b"")
 
     def check_bounded(self, exchange: Exchange) -> None:
         """Refuse what may cost anything where it must not: a request that names no model, a batch of unknown

@@ -179,8 +179,12 @@ async def test_a_fallback_is_recorded_and_charged_as_what_it_is(desk: Desk) -> N
     ]
 
 
-async def test_a_body_that_a_later_gate_replaced_is_told_as_it_goes_out(desk: Desk) -> None:
+async def test_a_body_that_a_later_gate_replaced_is_told_as_it_goes_out(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the price that it was admitted with."""
     exchange = await desk.admit(model="fast", candidates=_to("gpt-4o-mini"))
+    monkeypatch.setattr(Tariffs, "find", _fail)
     exchange.call = msgspec.structs.replace(exchange.call, model="other", stream=False)
     assert await desk.charge(exchange) == 75_000
     [record] = desk.recorded()
@@ -214,6 +218,22 @@ async def test_what_was_told_in_another_order_is_read_again(tmp_path: Path) -> N
     assert [record["i"] for record in read_records(segment)] == ["req_1", "req_2"]
     segment.remove()
     after.close()
+
+
+async def test_an_equal_place_is_the_same_place(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On raw paths each request makes its candidates anew; two attempts at one of them are one record."""
+    [place] = _to("gpt-4o-mini")
+    for _ in range(2):
+        exchange = await desk.admit(candidates=(Candidate(place.upstream, place.model),))
+        exchange.candidate = Candidate(place.upstream, place.model)
+        await desk.teller.meter.before_send(exchange)
+        monkeypatch.setattr(Tariffs, "find", _fail)
+        assert await desk.charge(exchange) == 75_000
+    assert len(desk.recorded()) == 2
+
+
+def _fail(*_: Any) -> None:
+    raise AssertionError("asked once more")
 
 
 def _to(model: str) -> tuple[Candidate, ...]:
