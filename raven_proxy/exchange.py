@@ -112,6 +112,9 @@ class Credential(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         return f"Credential(source={self.source!r})"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("source", self.source)]
+
 
 class Outgoing(msgspec.Struct):
     """The request as it will be sent upstream; `before_send` hooks edit `headers`.
@@ -208,6 +211,9 @@ class Exchange(msgspec.Struct, eq=False):
 
     def __repr__(self) -> str:
         return f"Exchange({self.id})"  # its fields hold keys and prompts
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("id", self.id)]  # a traceback with local variables is written by this one
 
     @property
     def model(self) -> str | None:

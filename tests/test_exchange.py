@@ -13,6 +13,14 @@ def test_a_credential_shows_its_source_and_never_its_value(exchange: ExchangeFac
     made.credential = Credential("sk-very-secret", source="byok")
     assert repr(made.credential) == "Credential(source='byok')"
     assert "very-secret" not in f"{made.credential} {made.credential!r}"
+    assert made.credential.__rich_repr__() == [("source", "byok")]
+
+
+def test_an_exchange_shows_its_id_and_nothing_that_it_carries(exchange: ExchangeFactory) -> None:
+    """Also where a traceback is written with local variables."""
+    made = exchange()
+    assert repr(made) == f"Exchange({made.id})"
+    assert made.__rich_repr__() == [("id", made.id)]
 
 
 def test_a_replaced_body_is_what_is_judged_from_then_on(exchange: ExchangeFactory) -> None:
