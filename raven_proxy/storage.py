@@ -70,7 +70,7 @@ class Storage(Transaction, Protocol):
         """
 
     def write_behind(self, sql: str, row: tuple[Any, ...]) -> None:
-        """Queue a write that may wait 100 ms; never blocks. `?` parameters only.
+        """Queue a write that may wait 250 ms; never blocks. `?` parameters only.
 
         Rows of one statement keep their order. Statements are grouped within a commit, so one that
         needs another's effect belongs into the same statement (an upsert). What a crash loses is

@@ -1,7 +1,8 @@
 """What limits and money add to a request in a whole gateway: `python -m tests.bench.added [ROUNDS]`.
 
 Gateways on the same core take turns under the same load (whole replies, a priced model): with keys alone,
-with a row for each exchange (`rows.py`), and with limits and money in its place: journal, ledger and log.
+with a row for each exchange (`rows.py`), and with limits and money in its place: journal, ledger and log. nginx
+takes its turn too: what it needs says how fast the machine is at the moment.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ _SETTINGS = {
 
 
 def _build(name: str, home: Path, port: int, upstream_port: int, key: str) -> Contender:
+    if name == "nginx":
+        return contenders.build(name, home / name, port, upstream_port, key, None)
     folder, plugins = home / name, ",".join(_SETTINGS[name])
     built = contenders.build("raven", folder, port, upstream_port, key, None, plugins=plugins)
     if name == "keys, a row":
@@ -45,11 +48,12 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
     raise_open_files()
     cores, key = Cores(), contenders.new_key()
-    upstream_port, *ports = free_ports(1 + len(_SETTINGS))
+    names = ("nginx", *_SETTINGS)
+    upstream_port, *ports = free_ports(1 + len(names))
     with tempfile.TemporaryDirectory(prefix="raven-bench-") as folder:
         home = Path(folder)
         proxies = [
-            _build(name, home, port, upstream_port, key) for name, port in zip(_SETTINGS, ports, strict=True)
+            _build(name, home, port, upstream_port, key) for name, port in zip(names, ports, strict=True)
         ]
         command = [sys.executable, "-m", "tests.bench.fake_upstream", str(upstream_port)]
         with Process(command, cores.load, home / "upstream.log") as upstream:
@@ -58,11 +62,13 @@ def main() -> None:
             bench.measure_rounds([case for case in cases.CASES if case.name == "whole"], rounds, 1.0, 1.0)
     found = {
         name: median(one.cpu_us for one in bench.record.samples if one.contender == name and one.cpu_us)
-        for name in _SETTINGS
+        for name in names
     }
-    print(f"\n{'µs of CPU a request':<24}{'all':>8}{'added':>8}")
+    print(f"\n{'CPU a request':<22}{'µs':>8}{'× nginx':>9}{'added µs':>10}{'× nginx':>9}")
     for name, cpu_us in found.items():
-        print(f"{name:<24}{cpu_us:8.1f}{cpu_us - found['keys, a row']:+8.1f}")
+        print(f"{name:<22}{cpu_us:8.1f}{cpu_us / found['nginx']:9.2f}", end="")
+        added = cpu_us - found["keys, a row"]
+        print(f"{added:+10.1f}{added / found['nginx']:+9.2f}" if name in _SETTINGS else "")
 
 
 if __name__ == "__main__":
