@@ -22,6 +22,7 @@ from .exchange import Attempt, Candidate, Credential, Exchange, Outgoing, Princi
 from .headers import read_reply
 from .holdings import holding_of, visible_upstreams
 from .mask import blot, sent_secrets
+from .phases import others
 from .pipeline import call_all, call_first
 
 __all__ = ["check_model", "forward", "resolve"]
@@ -131,6 +132,7 @@ async def _send(
 ) -> tuple[UpstreamConnection, ReplyHead]:
     """Send one request; once more on a fresh connection if a kept-alive one turned out closed."""
     exchange.outgoing = outgoing
+    await others(exchange)
     if exchange.pipeline.before_send:
         await call_all(exchange.pipeline.before_send, exchange)
     try:

@@ -16,6 +16,7 @@ from .documents import check_json, check_kind, check_whole, is_close_delimited, 
 from .errors import PluginFailed, UpstreamError, UpstreamTimeout, UpstreamTruncated
 from .exchange import Exchange, Outcome, Reply, ReplyHead
 from .headers import forward_reply, guard_headers
+from .phases import others
 from .pipeline import call_all, settle
 from .relay import Kind, Relay
 from .replies import is_ours, reply_head, send_whole
@@ -130,6 +131,7 @@ async def _send_collected(
         exchange.reply_body = body
         await call_all(exchange.pipeline.check_reply, exchange)
         body = exchange.reply_body
+    await others(exchange)  # whoever leaves here has not had the reply
     exchange.outcome = Outcome.COMPLETED
     if tally.error is not None:  # some say it under a status of 200; the bytes are theirs
         exchange.outcome = Outcome.UPSTREAM_ERROR

@@ -35,6 +35,7 @@ from .holdings import Holdings
 from .intake import check_protocol, read_body, require_json
 from .observation import Observation
 from .organizations import Organizations
+from .phases import others
 from .pipeline import Pipeline, call_first, settle
 from .raw import find_raw_face
 from .replies import send_error
@@ -216,6 +217,7 @@ class Gateway:
         attempts.resolve(exchange)
         attempts.check_model(exchange, principal)
         judged = exchange.call.model
+        await others(exchange)
         ready: Reply | None = await call_first(exchange.pipeline.check_request, exchange)
         if ready is None and exchange.call.model != judged:  # a plugin replaced the body
             attempts.resolve(exchange)

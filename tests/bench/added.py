@@ -1,8 +1,8 @@
 """What limits and money add to a request in a whole gateway: `python -m tests.bench.added [ROUNDS]`.
 
 Gateways on the same core take turns under the same load (whole replies, a priced model): with keys alone,
-with a row for each exchange (`rows.py`), and with limits and money in its place: journal, ledger and log. nginx
-takes its turn too: what it needs says how fast the machine is at the moment.
+with a row for each exchange (`rows.py`), and with limits and money in its place: journal, ledger and log.
+nginx takes its turn too: what it needs says how fast the machine is at the moment.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def main() -> None:
         name: median(one.cpu_us for one in bench.record.samples if one.contender == name and one.cpu_us)
         for name in names
     }
-    print(f"\n{'CPU a request':<22}{'µs':>8}{'× nginx':>9}{'added µs':>10}{'× nginx':>9}")
+    print(f"\n{'CPU a request':<22}{'µs':>8}{'x nginx':>9}{'added µs':>10}{'x nginx':>9}")
     for name, cpu_us in found.items():
         print(f"{name:<22}{cpu_us:8.1f}{cpu_us / found['nginx']:9.2f}", end="")
         added = cpu_us - found["keys, a row"]
