@@ -8,6 +8,10 @@ from typing import cast
 
 import pytest
 
+from raven_proxy.harness import GatewayStarter
+from raven_proxy.mock import MockUpstream
+
+from . import rows
 from .cases import CASES
 from .fake_upstream import CHUNKS, FakeUpstream
 from .job import Job, Result, encode_request
@@ -145,3 +149,22 @@ def test_the_table_shows_medians_ratios_and_what_is_missed() -> None:
     assert "| Whole reply | CPU µs / request |  | 11.0 | 77.0 | 7.00 |" in table
     assert "Faults: none" in table
     assert missed(record, cases) == ["Whole reply, CPU ÷ nginx's: 7.00, limit 6"]
+
+
+async def test_the_row_that_policies_are_measured_against_tells_of_the_exchange(
+    raven: GatewayStarter, upstream: MockUpstream
+) -> None:
+    gateway = await raven([rows.Plugin], upstreams=[upstream])
+    chat = {"model": "mock/m", "messages": [{"role": "user", "content": "Hi"}]}
+    async with gateway.client.post("/v1/chat/completions", json=chat) as reply:
+        assert reply.status == 200
+    storage = gateway.gateway.storage
+    for _ in range(100):  # observers are told in the background
+        await storage.flush()
+        found = await storage.fetch_all("SELECT status, upstream_model, prompt_tokens FROM bench_rows")
+        if found:
+            break
+        await asyncio.sleep(0.01)
+    assert found[0]["status"] == 200
+    assert found[0]["upstream_model"] == "m"
+    assert found[0]["prompt_tokens"] > 0
