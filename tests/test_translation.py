@@ -175,9 +175,8 @@ def test_any_cut_gives_the_same_stream(cuts: list[int]) -> None:
     """By Hypothesis: reads of any size."""
     places = sorted({0, *cuts, len(STREAM)})
     pieces = [STREAM[a:b] for a, b in pairwise(places)]
-    exchange: Any = Exchange.__new__(Exchange)
-    exchange.body = b"{}"
-    exchange.credential = None
+    nothing: Any = None
+    exchange = Exchange(nothing, nothing, "req_test", body=b"{}")
     stage = open_translation(_streaming(exchange), ToyVendor(), streamed=True)
     assert b"".join(map(stage.feed, pieces)) + stage.close() == b"<one><two>[6]."
 
