@@ -22,6 +22,7 @@ __all__ = ["DEFAULT", "Member", "Organization", "Organizations"]
 
 DEFAULT = "org_default"
 _ANYWHERE = "any"
+_MOST_BOUND = 8192
 
 
 class Organization(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +70,7 @@ class Organizations:
     def __init__(self) -> None:
         self._known: Mapping[str, Organization] = {DEFAULT: Organization(id=DEFAULT, name="Default")}
         self._members: Mapping[str, Member] | None = None
+        self._bound: dict[str, tuple[Principal, Principal]] = {}  # by key: as it was given, and as it stands
 
     @property
     def count(self) -> int:
@@ -95,15 +97,20 @@ class Organizations:
         """
         self._known = {DEFAULT: Organization(id=DEFAULT, name="Default"), **known}
         self._members = members
+        self._bound = {}
 
     def bind(self, principal: Principal) -> Principal | None:
         """Give a key's principal as it stands now: None if its organisation or member is gone.
 
         A member's key has the lesser of both roles, and `attributes["rate_multiplier"]`; one that is nobody's
-        stays as it is. Raises Forbidden for an organisation that is switched off.
+        stays as it is. The same principal gives the same one until something changes. Raises Forbidden for an
+        organisation that is switched off.
         """
         if self._members is None:
             return principal
+        bound = self._bound.get(principal.key_id)
+        if bound is not None and bound[0] is principal:
+            return bound[1]
         if principal.organization_id not in self._known:
             return None
         self.require(principal.organization_id)
@@ -113,8 +120,12 @@ class Organizations:
         member = self._members.get(member_id)
         if member is None or not member.is_active or member.organization_id != principal.organization_id:
             return None
-        return msgspec.structs.replace(
+        found = msgspec.structs.replace(
             principal,
             role=member.role if outranks(principal.role, member.role) else principal.role,
             attributes={**principal.attributes, "rate_multiplier": member.rate_multiplier},
         )
+        if len(self._bound) >= _MOST_BOUND:
+            self._bound.clear()
+        self._bound[principal.key_id] = (principal, found)
+        return found

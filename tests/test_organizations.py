@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from raven_proxy import Forbidden, NotFound, Principal
@@ -55,6 +56,27 @@ def test_a_key_is_bound_to_its_member() -> None:
         bound = known.bind(key(member_id))
         assert bound is not None
         assert (bound.role, bound.attributes["rate_multiplier"]) == (role, Decimal(multiplier))
+
+
+def test_a_bound_key_is_kept_until_somebody_changes() -> None:
+    """And as itself only: a key that was changed meanwhile is bound anew."""
+    known = Organizations()
+    member = Member(id="mem_1", organization_id="org_a", role="viewer")
+    known.replace({"org_a": Organization(id="org_a")}, {"mem_1": member})
+    given = key("mem_1")
+    first = known.bind(given)
+    assert first is not None
+    assert known.bind(given) is first
+    assert known.bind(key("mem_1")) is not first
+    known.replace(
+        {"org_a": Organization(id="org_a")}, {"mem_1": msgspec.structs.replace(member, role="owner")}
+    )
+    changed = known.bind(given)
+    assert changed is not None
+    assert changed.role == "admin"
+    known.replace({"org_a": Organization(id="org_a", is_active=False)}, {"mem_1": member})
+    with pytest.raises(Forbidden):
+        known.bind(given)
 
 
 @pytest.mark.parametrize(
